@@ -1,0 +1,6 @@
+"""`python -m agentmtl …` is the installed command `agentmtl …`."""
+
+from agentmtl.cli import run
+
+if __name__ == "__main__":
+    run()

@@ -1,0 +1,109 @@
+"""`Agent`: a question in, a cited answer or an honest refusal out.
+
+agent = Agent(index)
+answer = agent.ask("Where was the clockmaker who built the H4 marine timekeeper born?")
+print(answer.text, answer.citations)
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from agentmtl.agent.citations import exact_only
+from agentmtl.agent.journal import Journal
+from agentmtl.errors import UsageError
+from agentmtl.experts.expert import Expert
+from agentmtl.experts.sentences import SentenceExpert
+from agentmtl.retrieval.evidence import gather
+from agentmtl.retrieval.index import Index
+from agentmtl.schema import Answer, Candidate, Evidence, Usage
+
+MAX_QUESTION = 10_000  # characters
+
+
+class Agent:
+    """Answers questions from one index. Safe to use from several threads.
+
+    `hops` retrieval steps at most (1 or 2). Answers below `threshold` are not given (-1: the expert's
+    calibrated one). `log` keeps questions and answers for `agentmtl log`.
+    """
+
+    def __init__(
+        self,
+        index: Index,
+        *,
+        hops: int = 2,
+        threshold: float = -1.0,
+        log: bool = False,
+        expert: Expert | None = None,
+    ) -> None:
+        if hops not in (1, 2):
+            raise UsageError(f"hops must be 1 or 2, not {hops}.", "Leave it out for the default of 2.")
+        self._index = index
+        self._hops = hops
+        self._expert = expert or SentenceExpert(index)
+        self.threshold = threshold if threshold >= 0 else getattr(self._expert, "threshold", 0.5)
+        self._journal = Journal() if log else None
+
+    def ask(self, question: str, *, where: str | None = None) -> Answer:
+        """Answer a question; `where` keeps to documents that a filter admits.
+
+        Raises UsageError for an empty question, and what `Index.retrieve` raises.
+        """
+        question = question.strip()
+        if not question or len(question) > MAX_QUESTION:
+            raise UsageError(f"A question has 1 to {MAX_QUESTION:,} characters.", 'agentmtl ask "Who …?"')
+        start = time.perf_counter()
+        retriever = self._index.retriever  # one generation for the whole answer
+        evidence = gather(retriever, question, hops=self._hops, where=where)
+        gathered = time.perf_counter()
+        proposed = self._expert.propose(question, evidence)
+        candidates = exact_only(retriever.snapshot, proposed)
+        trace = _trace(evidence, proposed, candidates, gathered - start, time.perf_counter() - gathered)
+        answer = self._decide(question, candidates, Usage(seconds=time.perf_counter() - start), trace)
+        if self._journal is not None:
+            self._journal.add(self._index.folder, answer, evidence)
+        return answer
+
+    async def aask(self, question: str, *, where: str | None = None) -> Answer:
+        """`ask` in a worker thread: the event loop stays free."""
+        return await asyncio.to_thread(self.ask, question, where=where)
+
+    def _decide(
+        self,
+        question: str,
+        candidates: Sequence[Candidate],
+        usage: Usage,
+        trace: tuple[Mapping[str, Any], ...],
+    ) -> Answer:
+        if not candidates:
+            return Answer(question, "", (), 0.0, True, self._expert.name, usage, trace)
+        best = max(candidates, key=lambda c: c.confidence)
+        abstained = best.confidence < self.threshold
+        text = "" if abstained else best.text
+        return Answer(question, text, best.citations, best.confidence, abstained, best.expert, usage, trace)
+
+
+def _trace(
+    evidence: Evidence,
+    proposed: Sequence[Candidate],
+    exact: Sequence[Candidate],
+    gathering: float,
+    proposing: float,
+) -> tuple[Mapping[str, Any], ...]:
+    hops = sorted({hit.hop for hit in evidence.sentences})
+    return (
+        {
+            "step": "retrieve",
+            "seconds": gathering,
+            "passages": [hit.id for hit in evidence.passages],
+            "sentences": len(evidence.sentences),
+            "hops": hops,
+            "bridges": list(evidence.bridges),
+        },
+        {"step": "propose", "seconds": proposing, "candidates": len(proposed)},
+        {"step": "verify", "exact": len(exact), "dropped": len(proposed) - len(exact)},
+    )

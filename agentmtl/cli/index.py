@@ -1,0 +1,371 @@
+"""agentmtl index …: make an index, change it, look after it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from agentmtl.cli.output import (
+    INDEXES,
+    BackendFlag,
+    EncoderFlag,
+    JsonFlag,
+    QuietFlag,
+    Watch,
+    emit,
+    index_folder,
+    plural,
+    say,
+    settings_from,
+    tell,
+    watching,
+)
+from agentmtl.errors import UsageError
+from agentmtl.schema import SCHEMA_VERSION
+
+if TYPE_CHECKING:
+    from agentmtl.index.build import BuildReport
+    from agentmtl.retrieval.index import Index
+
+app = typer.Typer(
+    no_args_is_help=True, help="Make an index, change it, look after it.", rich_markup_mode=None
+)
+
+Paths = Annotated[list[str], typer.Argument(help="Files, folders or globs.", metavar="PATH…")]
+Folder = Annotated[str, typer.Argument(help="The index's folder, or its name in ./indexes.", metavar="DIR")]
+Where = Annotated[str | None, typer.Option("--index", "-i", help="Folder of the index.", metavar="DIR")]
+
+SHOWN_SKIPS = 10  # skipped files listed for people; --json has them all
+
+
+@app.command("build")
+def build(
+    paths: Paths,
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the index.")],
+    encoder: EncoderFlag = None,
+    backend: BackendFlag = None,
+    factory: Annotated[
+        str | None, typer.Option(help="FAISS factory string: Flat, HNSW32, IVF256,Flat.")
+    ] = None,
+    passage_words: Annotated[int | None, typer.Option(help="Words of a passage, at most.")] = None,
+    overlap_sentences: Annotated[
+        int | None, typer.Option(help="Sentences neighbouring passages share.")
+    ] = None,
+    levels: Annotated[
+        str, typer.Option(help="Comma-separated: document, passage, sentence, entity.")
+    ] = "document,passage,sentence,entity",
+    quiet: QuietFlag = False,
+    as_json: JsonFlag = False,
+) -> None:
+    """Build an index of files (.txt .md .html .pdf .docx .csv .json .jsonl).
+
+    Building again into the same folder reads only what changed and drops what has vanished. A build that
+    was interrupted resumes.
+
+    Examples:
+
+      agentmtl index build ./docs --out indexes/docs
+
+      agentmtl index build corpus.jsonl --out indexes/corpus --levels passage,sentence --json
+    """
+    from agentmtl.retrieval.index import Index
+
+    settings = settings_from(
+        encoder=encoder,
+        backend=backend,
+        factory=factory,
+        passage_words=passage_words,
+        overlap_sentences=overlap_sentences,
+    )
+    with watching("building", quiet or as_json) as watch:
+        index, report = Index.build(
+            out,
+            _expect(paths, watch),
+            encoder=settings.encoder,
+            backend=settings.backend,
+            factory=settings.factory,
+            levels=_levels(levels),
+            passage_words=settings.passage_words,
+            overlap_sentences=settings.overlap_sentences,
+            progress=watch,
+            on_document=lambda d: watch.read(len(d.text)),
+        )
+    _report(index, report, as_json)
+
+
+@app.command("add")
+def add(
+    paths: Paths,
+    index: Where = None,
+    prune: Annotated[
+        bool, typer.Option("--prune", help="Drop what came from files that have vanished.")
+    ] = False,
+    backend: BackendFlag = None,
+    quiet: QuietFlag = False,
+    as_json: JsonFlag = False,
+) -> None:
+    """Add files to an index; changed ones replace what they were, unchanged ones cost nothing.
+
+    Examples:
+
+      agentmtl index add ./more-docs --index indexes/docs
+
+      agentmtl index add ./docs --index indexes/docs --prune --json
+    """
+    _change(paths, index, backend, quiet, as_json, prune=prune)
+
+
+@app.command("update")
+def update(
+    paths: Paths,
+    index: Where = None,
+    backend: BackendFlag = None,
+    quiet: QuietFlag = False,
+    as_json: JsonFlag = False,
+) -> None:
+    """Re-read files whose documents are in the index already; new ones are left out.
+
+    Examples:
+
+      agentmtl index update ./docs/changed.md --index indexes/docs
+
+      agentmtl index update ./docs --index indexes/docs --json
+    """
+    _change(paths, index, backend, quiet, as_json, only_known=True)
+
+
+def _change(
+    paths: list[str],
+    folder: str | None,
+    backend: str | None,
+    quiet: bool,
+    as_json: bool,
+    prune: bool = False,
+    only_known: bool = False,
+) -> None:
+    opened = _open(folder, backend)
+    with watching("adding", quiet or as_json) as watch:
+        report = opened.add_paths(
+            _expect(paths, watch),
+            prune=prune,
+            only_known=only_known,
+            progress=watch,
+            on_document=lambda d: watch.read(len(d.text)),
+        )
+    _report(opened, report, as_json)
+
+
+@app.command("delete")
+def delete(
+    ids: Annotated[list[str], typer.Argument(help="Source ids, files or document ids.", metavar="ID…")],
+    index: Where = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Delete documents. Their text stays in the files until `agentmtl index compact`.
+
+    Examples:
+
+      agentmtl index delete docs/old.md --index indexes/docs
+
+      agentmtl index delete 2w-00001 2w-00002 --index indexes/corpus --json
+    """
+    opened = _open(index)
+    count = opened.delete(ids)
+    if as_json:
+        emit({"schema": SCHEMA_VERSION, "deleted": count, "generation": opened.snapshot.generation})
+    else:
+        say(f"Deleted {plural(count, 'document')}; generation {opened.snapshot.generation}.")
+
+
+@app.command("compact")
+def compact(folder: Folder, as_json: JsonFlag = False) -> None:
+    """Rewrite an index without its deleted units, which erases their text from the folder.
+
+    Examples:
+
+      agentmtl index compact indexes/docs
+
+      agentmtl index compact indexes/docs --json
+    """
+    opened = _open(folder)
+    before = _size(opened.folder)
+    opened.compact()
+    after = _size(opened.folder)
+    if as_json:
+        emit({"schema": SCHEMA_VERSION, "bytes_before": before, "bytes_after": after})
+    else:
+        say(f"Compacted: {before / 1e6:.1f} MB → {after / 1e6:.1f} MB.")
+
+
+@app.command("rebuild")
+def rebuild(
+    folder: Folder,
+    encoder: EncoderFlag = None,
+    backend: BackendFlag = None,
+    factory: Annotated[str | None, typer.Option(help="FAISS factory string.")] = None,
+    quiet: QuietFlag = False,
+    as_json: JsonFlag = False,
+) -> None:
+    """Encode an index anew from its stored text, with another encoder or factory. Needs no source files.
+
+    Examples:
+
+      agentmtl index rebuild indexes/docs --encoder hashing
+
+      agentmtl index rebuild indexes/docs --encoder default --factory HNSW32
+    """
+    opened = _open(folder, backend)
+    with watching("encoding", quiet or as_json) as watch:
+        opened.rebuild(encoder=encoder or opened.settings.encoder.name, factory=factory, progress=watch)
+    _info(opened, as_json)
+
+
+@app.command("verify")
+def verify(folder: Folder, as_json: JsonFlag = False) -> None:
+    """Hash every byte of an index; a line a damaged file, and exit code 4.
+
+    Examples:
+
+      agentmtl index verify indexes/docs
+
+      agentmtl index verify indexes/docs --json
+    """
+    from agentmtl.index.verify import verify as check
+
+    report = check(index_folder(folder))
+    if as_json:
+        fields = ("generation", "files", "bytes", "damaged", "unknown")
+        emit({"schema": SCHEMA_VERSION, "ok": report.ok, **{n: getattr(report, n) for n in fields}})
+    else:
+        for line in report.damaged:
+            say(f"damaged  {line}")
+        for name in report.unknown:
+            say(f"unknown  {name} (no generation needs it)")
+        if report.ok:
+            size = f"{report.bytes / 1e6:.1f} MB"
+            say(f"ok  {plural(report.files, 'file')}, {size}, generation {report.generation}")
+    if not report.ok:
+        tell("agentmtl: the index is damaged.\n  Restore these files, or build the index again.")
+        raise typer.Exit(4)
+
+
+@app.command("info")
+def info(folder: Folder, as_json: JsonFlag = False) -> None:
+    """What an index holds and what made it.
+
+    Examples:
+
+      agentmtl index info indexes/docs
+
+      agentmtl index info indexes/docs --json
+    """
+    _info(_open(folder), as_json)
+
+
+@app.command("list")
+def list_(
+    folder: Annotated[
+        str | None, typer.Argument(help="An index; without it, all in ./indexes.", metavar="DIR")
+    ] = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """The documents of an index, or the indexes in ./indexes.
+
+    Examples:
+
+      agentmtl index list
+
+      agentmtl index list indexes/docs --json
+    """
+    if folder is None:
+        found = sorted(str(p.parent) for p in INDEXES.rglob("CURRENT"))
+        if as_json:
+            emit({"schema": SCHEMA_VERSION, "indexes": found})
+        else:
+            say("\n".join(found) if found else "No index in ./indexes yet.")
+        return
+    rows = [
+        {"source": source, "title": title, "file": file}
+        for _, (_, source, title, file) in _open(folder).snapshot.live_rows(
+            "SELECT row, source_id, title, file FROM documents"
+        )
+    ]
+    if as_json:
+        emit({"schema": SCHEMA_VERSION, "documents": rows})
+        return
+    for row in rows:
+        say(f"{row['source']}\t{row['title']}")
+
+
+def _levels(text: str) -> tuple[Any, ...]:
+    from agentmtl.index.manifest import DEFAULT_LEVELS
+
+    chosen = tuple(part.strip() for part in text.split(",") if part.strip())
+    unknown = [level for level in chosen if level not in DEFAULT_LEVELS]
+    if unknown or "passage" not in chosen:
+        problem = f"{unknown[0]!r} is not a level" if unknown else "The passage level is always needed"
+        raise UsageError(f"{problem}.", f"Choose from {', '.join(DEFAULT_LEVELS)}.")
+    return chosen
+
+
+def _expect(paths: list[str], watch: Watch) -> list[str]:
+    from agentmtl.ingest import Limits, total_bytes
+
+    watch.expect(total_bytes(paths, Limits()))
+    return paths
+
+
+def _open(folder: str | None, backend: str | None = None) -> Index:
+    from agentmtl.retrieval.index import Index
+
+    return Index.open(index_folder(folder), backend=settings_from(backend=backend).backend)
+
+
+def _report(index: Index, report: BuildReport, as_json: bool) -> None:
+    live = dict(index.snapshot.manifest.live)
+    if as_json:
+        summary = {"folder": str(index.folder), "generation": index.snapshot.generation, "units": live}
+        emit({"schema": SCHEMA_VERSION, **summary, "report": report.to_json()})
+        return
+    for skipped in report.skipped[:SHOWN_SKIPS]:
+        what = " ".join(part for part in (skipped.file, skipped.record) if part)
+        tell(f"skipped  {what}: {skipped.reason}")
+    if len(report.skipped) > SHOWN_SKIPS:
+        tell(f"skipped  … and {len(report.skipped) - SHOWN_SKIPS:,} more (--json lists all)")
+    counted = [(getattr(report, name), name) for name in ("added", "updated", "unchanged", "deleted")]
+    changes = ", ".join(f"{count:,} {name}" for count, name in counted if count) or "nothing new"
+    files = plural(report.files + report.unchanged_files, "file")
+    say(f"{files}: {changes}; {len(report.skipped):,} skipped.")
+    say(f"{index.folder} has " + ", ".join(f"{n:,} {level} units" for level, n in live.items()) + ".")
+    say(f'Next: agentmtl ask "…" --index {index.folder}')
+
+
+def _info(index: Index, as_json: bool) -> None:
+    manifest = index.snapshot.manifest
+    data: dict[str, Any] = {
+        "folder": str(index.folder),
+        "generation": manifest.generation,
+        "created": manifest.created,
+        "units": dict(manifest.live),
+        "segments": len(manifest.segments),
+        "bytes": _size(index.folder),
+        "settings": manifest.settings.to_json(),
+        "code_version": manifest.code_version,
+    }
+    if as_json:
+        emit({"schema": SCHEMA_VERSION, **data})
+        return
+    encoder = manifest.settings.encoder
+    say(f"{index.folder}: generation {manifest.generation} of {manifest.created}")
+    say("units     " + ", ".join(f"{n:,} {level}" for level, n in manifest.live.items()))
+    say(f"encoder   {encoder.name} ({encoder.dimension} dimensions, {encoder.weights[:19]}…)")
+    say(
+        f"passages  at most {manifest.settings.chunking.max_words} words; factory {manifest.settings.factory}"
+    )
+    say(f"on disk   {data['bytes'] / 1e6:.1f} MB in {plural(data['segments'], 'segment')}")
+
+
+def _size(folder: Path) -> int:
+    return sum(p.stat().st_size for p in folder.rglob("*") if p.is_file())

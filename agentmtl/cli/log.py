@@ -1,0 +1,103 @@
+"""agentmtl log …: what was asked, retrieved and answered."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from agentmtl.cli.output import JsonFlag, dim, emit, say
+from agentmtl.errors import UsageError
+from agentmtl.schema import SCHEMA_VERSION
+
+app = typer.Typer(help="What was asked, retrieved and answered.", rich_markup_mode=None)
+
+
+@app.callback(invoke_without_command=True)
+def log(
+    context: typer.Context,
+    count: Annotated[int, typer.Option("-n", "--count", help="How many, newest first.", min=1)] = 10,
+    as_json: JsonFlag = False,
+) -> None:
+    """Show the newest questions with what was retrieved and answered.
+
+    Examples:
+
+      agentmtl log -n 3
+
+      agentmtl log --json
+    """
+    if context.invoked_subcommand is not None:
+        return
+    from agentmtl.agent.journal import Journal
+
+    entries = Journal().newest(count)
+    if as_json:
+        emit({"schema": SCHEMA_VERSION, "entries": [entry.to_json() for entry in entries]})
+        return
+    for entry in entries:
+        answer = entry.answer
+        verdict = "abstained" if answer["abstained"] else answer["answer"]
+        say(f"{entry.id}  {entry.time}  {entry.index}")
+        say(f"  Q {answer['question']}")
+        confidence = f"confidence {answer['confidence']:.2f}"
+        say(f"  A {verdict}  {dim(confidence)}")
+        for citation in answer["citations"]:
+            say(dim(f"    [{citation['marker']}] {citation['source']} {citation['text'][:90]!r}"))
+    if not entries:
+        say("Nothing was asked yet.")
+
+
+@app.command("show")
+def show(
+    entry: Annotated[int, typer.Argument(help="Number of the entry, as `agentmtl log` prints it.")],
+    as_json: JsonFlag = False,
+) -> None:
+    """Everything of one entry: the evidence as it was retrieved, the answer, the trace.
+
+    Examples:
+
+      agentmtl log show 1
+
+      agentmtl log show 1 --json
+    """
+    from agentmtl.agent.journal import Journal
+
+    found = Journal().get(entry)
+    if found is None:
+        raise UsageError(f"There is no entry {entry} in the log.", "See them: agentmtl log")
+    if as_json:
+        emit({"schema": SCHEMA_VERSION, **found.to_json()})
+        return
+    say(f"{found.id}  {found.time}  {found.index}")
+    say(f"Q {found.answer['question']}")
+    say(f"A {found.answer['answer'] or '(abstained)'}")
+    for hit in found.evidence:
+        say(f"  hop {hit['hop']}  {hit['score']:.3f}  {hit['meta']['source']}  {hit['text']!r}")
+
+
+@app.command("purge")
+def purge(
+    yes: Annotated[bool, typer.Option("--yes", help="Do it; without this, only say what would go.")] = False,
+    as_json: JsonFlag = False,
+) -> None:
+    """Erase the log: every question, answer and quoted text, from the file's bytes as well.
+
+    Examples:
+
+      agentmtl log purge
+
+      agentmtl log purge --yes
+    """
+    from agentmtl.agent.journal import Journal
+
+    journal = Journal()
+    count = journal.count()
+    if yes:
+        journal.purge()
+    if as_json:
+        emit({"schema": SCHEMA_VERSION, "entries": count, "purged": yes})
+    elif yes:
+        say(f"Erased {count:,} {'entry' if count == 1 else 'entries'}.")
+    else:
+        say(f"{count:,} in the log at {journal.path}. Erase: agentmtl log purge --yes")

@@ -1,0 +1,182 @@
+"""How much of the gold each channel finds: `agentmtl eval multihop`.
+
+A question's hits are ranked by distinct source: each source stands where its best unit stands.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from agentmtl.errors import IngestError, UsageError
+from agentmtl.evaluate.bootstrap import Floats, Statistic, mean_of
+from agentmtl.evaluate.datasets import DataSet, Question, find_sets, read_multihop, sample
+from agentmtl.evaluate.indexes import DEFAULT_ROOT, index_for, silent, with_titles
+from agentmtl.evaluate.metrics import Ranking, all_gold_at, mrr_at, ndcg_at, recall_at
+from agentmtl.evaluate.report import AnyReport, Report, combine, figures
+from agentmtl.index.batch import Progress
+from agentmtl.retrieval.hits import Hits
+from agentmtl.retrieval.index import EncoderSpec, Index
+from agentmtl.retrieval.retriever import MAX_K, Channel
+from agentmtl.schema import Level
+from agentmtl.trunk.encoder import Vectors
+
+BENCHMARK = "multihop"
+PRIMARY = "recall@5"  # the metric a change is judged by, named beforehand
+METHODS: tuple[Channel, ...] = ("dense", "lexical", "fused")
+DEFAULT_METHOD: Channel = "fused"
+KS = (2, 5, 10)
+ALL_GOLD_K = 5
+_DEPTH = 100  # units asked for at first: as many as the fusion takes from each channel
+
+
+def evaluate_multihop(
+    data: Path,
+    *,
+    index_root: Path = DEFAULT_ROOT,
+    encoder: EncoderSpec = "default",
+    backend: str = "auto",
+    limit: int | None = None,
+    seed: int = 0,
+    ks: Sequence[int] = KS,
+    level: Level = "passage",
+    titles: bool | None = None,
+    commands: Sequence[str] = (),
+    progress: Progress = silent,
+) -> AnyReport:
+    """Retrieval on a multi-hop set, or on every one in a folder: each channel and their fusion.
+
+    Metrics: recall@k for each of `ks`, all-gold@5, and mrr and ndcg at the largest k. `limit` questions
+    are drawn by `seed`; the corpus stays whole. `titles`: see `index_for`. Raises UsageError, IngestError
+    and what building an index raises.
+    """
+    if level == "entity" or not ks or min(ks) < 1 or max(ks) > MAX_K:
+        raise UsageError(f"Sources cannot be ranked at {list(ks)} by {level}.", f"Give ks of 1 to {MAX_K}.")
+    found = find_sets(data, ["multihop"])
+    settings = _Settings(index_root, encoder, backend, limit, seed, tuple(ks), level, titles, tuple(commands))
+    reports = [_evaluate(read_multihop(folder), settings, progress) for folder in found.sets]
+    if found.single:
+        return reports[0]
+    return combine(BENCHMARK, str(data), seed, reports, found.skipped)
+
+
+@dataclass(frozen=True, slots=True)
+class _Settings:
+    index_root: Path
+    encoder: EncoderSpec
+    backend: str
+    limit: int | None
+    seed: int
+    ks: tuple[int, ...]
+    level: Level
+    titles: bool | None
+    commands: tuple[str, ...]
+
+
+def _evaluate(data: DataSet, settings: _Settings, progress: Progress) -> Report:
+    started = time.perf_counter()
+    questions = sample([q for q in data.questions if q.gold], settings.limit, settings.seed)
+    if not questions:
+        raise IngestError(f"No question of {data.folder} has gold passages.", "Give their ids as gold.")
+    index = index_for(
+        data, settings.index_root, encoder=settings.encoder, backend=settings.backend,
+        levels=(settings.level,), titles=settings.titles, progress=progress,
+    )  # fmt: skip
+    built = time.perf_counter()
+    columns = measure_channels(index, questions, settings.ks, settings.level)
+    measured = {name: {metric: mean_of(c) for metric, c in cs.items()} for name, cs in columns.items()}
+    compared = _compare(columns)
+    ended = time.perf_counter()
+    return Report(
+        BENCHMARK, data.name, len(questions), settings.seed, figures(measured, settings.seed),
+        DEFAULT_METHOD, ended - started, settings.commands, figures(compared, settings.seed),
+        details={
+            **_facts(data, index, settings),
+            "seconds": {"index": round(built - started, 3), "questions": round(ended - built, 3)},
+        },
+        measured=measured, compared=compared,
+    )  # fmt: skip
+
+
+def _facts(data: DataSet, index: Index, settings: _Settings) -> dict[str, Any]:
+    return {
+        "primary": PRIMARY,
+        "files": list(data.files),
+        "sha256": data.sha256,
+        "documents": len(data.documents),
+        "level": settings.level,
+        "units": index.snapshot.count(settings.level),
+        "titles": with_titles(data, settings.titles),
+        "encoder": index.settings.encoder.name,
+        "index": str(index.folder),
+    }
+
+
+def measure_channels(
+    index: Index, questions: Sequence[Question], ks: Sequence[int] = KS, level: Level = "passage"
+) -> dict[str, dict[str, Floats]]:
+    """Every metric of every channel, one value (n,) a question; all questions are encoded together."""
+    vectors = index.encoder.encode([q.question for q in questions], "query")
+    columns: dict[str, dict[str, Floats]] = {}
+    for channel in METHODS:
+        rows = [
+            _measure(rank_sources(index, q.question, v, channel, level, max(*ks, ALL_GOLD_K)), q, ks)
+            for q, v in zip(questions, vectors, strict=True)
+        ]
+        columns[channel] = {metric: np.array([row[metric] for row in rows]) for metric in rows[0]}
+    return columns
+
+
+def _measure(ranking: Ranking, question: Question, ks: Sequence[int]) -> dict[str, float]:
+    gold, last = set(question.gold), max(ks)
+    return {
+        **{f"recall@{k}": recall_at(ranking, gold, k) for k in ks},
+        f"all-gold@{ALL_GOLD_K}": all_gold_at(ranking, gold, ALL_GOLD_K),
+        f"mrr@{last}": mrr_at(ranking, gold, last),
+        f"ndcg@{last}": ndcg_at(ranking, gold, last),
+    }
+
+
+def _compare(columns: Mapping[str, Mapping[str, Floats]]) -> dict[str, dict[str, Statistic]]:
+    ours = columns[DEFAULT_METHOD]
+    return {
+        f"{DEFAULT_METHOD} - {other}": {m: mean_of(ours[m] - columns[other][m]) for m in ours}
+        for other in METHODS
+        if other != DEFAULT_METHOD
+    }
+
+
+def rank_sources(
+    index: Index, question: str, vector: Vectors, channel: Channel, level: Level, count: int
+) -> list[tuple[str, float]]:
+    """The best distinct sources by a channel, (source id, score of its best unit), best first.
+
+    At least `count` of them with all that tie with the last, where the channel finds so many: more units
+    are asked for until then.
+    """
+    k = max(_DEPTH, count)
+    while True:
+        hits = index.retriever.retrieve(question, level=level, k=k, channel=channel, vector=vector)
+        ranking = distinct_sources(hits)
+        if len(hits) < k or k == MAX_K or _reaches(ranking, count, float(hits.scores[-1])):
+            return ranking
+        k = min(4 * k, MAX_K)
+
+
+def _reaches(ranking: Sequence[tuple[str, float]], count: int, lowest: float) -> bool:
+    # a unit not seen yet scores `lowest` at most, so it can tie only with sources of that score
+    return len(ranking) >= count and ranking[count - 1][1] > lowest
+
+
+def distinct_sources(hits: Hits) -> list[tuple[str, float]]:
+    """(source id, score of its best unit), best first."""
+    units = hits.snapshot.units(hits.level, hits.addresses)
+    scored: dict[str, float] = {}
+    for unit, score in zip(units, np.asarray(hits.scores, np.float64).tolist(), strict=True):
+        scored.setdefault(unit.source_id, score)  # hits come best first
+    return list(scored.items())

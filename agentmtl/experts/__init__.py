@@ -1,0 +1,1 @@
+"""What answers: the embedded sentence answerer and the interface the others share."""

@@ -1,0 +1,1 @@
+"""Training recipes for what ships with the package."""

@@ -1,0 +1,1 @@
+"""From a query to hits and evidence: channels, fusion, hops."""

@@ -1,0 +1,71 @@
+"""Combining channels: reciprocal-rank fusion, or a weighted sum of standardised scores.
+
+Reciprocal-rank fusion: Cormack, Clarke & Büttcher, "Reciprocal Rank Fusion outperforms Condorcet", SIGIR
+2009, with its k = 60. The z-sum standardises each channel over the pooled candidates and gives a
+candidate the channel's minimum where it was not found.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+
+from agentmtl.index.snapshot import Address, Snapshot
+from agentmtl.retrieval.ranking import Ranking, best
+from agentmtl.schema import Level
+
+RRF_K = 60
+
+
+@dataclass(frozen=True, slots=True)
+class Fusion:
+    """`weights` a channel (1 where not named); `depth` candidates are taken from each channel."""
+
+    method: Literal["rrf", "zsum"] = "zsum"
+    weights: Mapping[str, float] = field(default_factory=dict)
+    depth: int = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Fused:
+    """A fused ranking and, for each channel, its own scores by address."""
+
+    ranking: Ranking
+    channels: Mapping[str, Mapping[Address, float]]
+
+
+def fuse(snapshot: Snapshot, level: Level, rankings: Mapping[str, Ranking], k: int, fusion: Fusion) -> Fused:
+    """The k best of all channels' candidates."""
+    channels = {
+        name: dict(zip(r.addresses(), r.scores.tolist(), strict=True)) for name, r in rankings.items()
+    }
+    pool = list(dict.fromkeys(a for scores in channels.values() for a in scores))
+    total = np.zeros(len(pool))
+    for name, scores in channels.items():
+        part = _ranks(scores, pool) if fusion.method == "rrf" else _standardised(scores, pool)
+        total += fusion.weights.get(name, 1.0) * part
+    segments = np.array([n for n, _ in pool], np.int64)
+    positions = np.array([p for _, p in pool], np.int64)
+    ranking = best(total, segments, positions, k, lambda n, p: snapshot.id_of(level, (n, p)))
+    return Fused(ranking, channels)
+
+
+def _ranks(
+    scores: Mapping[Address, float], pool: list[Address]
+) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
+    rank = {address: i + 1 for i, address in enumerate(scores)}
+    return np.array([1.0 / (RRF_K + rank[a]) if a in rank else 0.0 for a in pool])
+
+
+def _standardised(
+    scores: Mapping[Address, float], pool: list[Address]
+) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
+    if not scores:
+        return np.zeros(len(pool))
+    lowest = min(scores.values())
+    values = np.array([scores.get(a, lowest) for a in pool])
+    spread = float(values.std())
+    return (values - values.mean()) / spread if spread > 0 else np.zeros(len(pool))

@@ -1,0 +1,95 @@
+"""The result of a retrieval: a sequence of hits whose texts are read only when looked at."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import overload
+
+import numpy as np
+
+from agentmtl.index.snapshot import Address, Snapshot
+from agentmtl.index.tokens import words
+from agentmtl.retrieval.ranking import Floats, Ranking
+from agentmtl.schema import Hit, Level
+
+ChannelScores = Mapping[str, Mapping[Address, float]]
+
+
+class Hits(Sequence[Hit]):
+    """Best first. `scores` and `ids` cost nothing; the units of all hits are read together at first use."""
+
+    __slots__ = ("_channel", "_channels", "_hits", "_query", "_ranking", "_snapshot", "level")
+
+    def __init__(
+        self,
+        snapshot: Snapshot,
+        level: Level,
+        ranking: Ranking,
+        channel: str,
+        channels: ChannelScores | None = None,
+        query: str = "",
+    ) -> None:
+        self.level = level
+        self._snapshot = snapshot
+        self._ranking = ranking
+        self._channel = channel
+        self._channels = channels
+        self._query = query
+        self._hits: list[Hit] | None = None
+
+    @property
+    def scores(self) -> Floats:
+        """(len(self),) descending."""
+        return self._ranking.scores
+
+    @property
+    def ids(self) -> list[str]:
+        """Unit ids, as 24 hexadecimal digits."""
+        return [self._snapshot.id_of(self.level, a).hex() for a in self.addresses]
+
+    @property
+    def addresses(self) -> list[Address]:
+        """(segment number, position) in the snapshot that was searched."""
+        return self._ranking.addresses()
+
+    @property
+    def snapshot(self) -> Snapshot:
+        """The generation that was searched."""
+        return self._snapshot
+
+    def __len__(self) -> int:
+        return len(self._ranking.scores)
+
+    @overload
+    def __getitem__(self, index: int) -> Hit: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[Hit]: ...
+    def __getitem__(self, index: int | slice) -> Hit | Sequence[Hit]:
+        return self._load()[index]
+
+    def __iter__(self) -> Iterator[Hit]:
+        return iter(self._load())
+
+    def __repr__(self) -> str:
+        return f"Hits({len(self)} {self.level} by {self._channel})"
+
+    def _load(self) -> list[Hit]:
+        if self._hits is None:
+            addresses = self.addresses
+            units = self._snapshot.units(self.level, addresses)
+            scores = np.asarray(self.scores, np.float64).tolist()
+            query = set(words(self._query)) if self._query else set()
+            self._hits = [
+                Hit(unit, score, self._scores_of(address, score), self._keys(unit.text, query))
+                for unit, score, address in zip(units, scores, addresses, strict=True)
+            ]
+        return self._hits
+
+    def _scores_of(self, address: Address, score: float) -> Mapping[str, float]:
+        if self._channels is None:
+            return {self._channel: score}
+        return {name: scores[address] for name, scores in self._channels.items() if address in scores}
+
+    @staticmethod
+    def _keys(text: str, query: set[str]) -> tuple[str, ...]:
+        return tuple(sorted(query.intersection(words(text)))) if query else ()

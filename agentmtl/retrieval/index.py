@@ -1,0 +1,344 @@
+"""`Index`: the public face of the store and the retriever.
+
+index = Index.create("indexes/mine")
+index.add([Document("a", "Ada Lovelace wrote the first program.")])
+for hit in index.retrieve("Who wrote the first program?", k=3): ...
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from threading import Lock
+from typing import Any
+
+from numpy.typing import ArrayLike
+
+from agentmtl.errors import EncoderMismatchError, UsageError
+from agentmtl.index.batch import Progress
+from agentmtl.index.build import BuildReport, add_documents, add_paths, rebuild
+from agentmtl.index.manifest import DEFAULT_LEVELS, IndexSettings
+from agentmtl.index.snapshot import Snapshot
+from agentmtl.index.store import Store
+from agentmtl.index.verify import VerifyReport, verify
+from agentmtl.ingest import Chunking, Limits
+from agentmtl.retrieval.hits import Hits
+from agentmtl.retrieval.retriever import Channel, Retriever, task_filter
+from agentmtl.schema import Document, Level
+from agentmtl.trunk import describe_mismatch, load_encoder
+from agentmtl.trunk.encoder import Encoder
+
+EncoderSpec = Any  # a name, a path, an Encoder or a LangChain Embeddings
+
+
+def _silent(units: int) -> None:
+    """Progress that nobody watches."""
+
+
+class Index:
+    """An index in a folder, pinned to the generation it was opened at until `refresh` or a change of its own.
+
+    Reading is safe from any number of threads and processes; one process writes at a time. The encoder is
+    loaded at first need: searching by vector or by words alone never loads it.
+    """
+
+    def __init__(self, store: Store, snapshot: Snapshot, encoder: EncoderSpec, backend: str) -> None:
+        self._store = store
+        self._spec = encoder
+        self._backend = backend
+        self._encoder: Encoder | None = None
+        self._lock = Lock()
+        self._retriever = Retriever(snapshot, _Lazy(self))
+
+    @classmethod
+    def create(
+        cls,
+        folder: str | Path,
+        *,
+        encoder: EncoderSpec = "default",
+        backend: str = "auto",
+        levels: Sequence[Level] = DEFAULT_LEVELS,
+        chunking: Chunking | None = None,
+        factory: str = "Flat",
+    ) -> Index:
+        """A new, empty index. Raises UsageError where one is already, EncoderError, StorageError."""
+        loaded = load_encoder(encoder, backend=backend)
+        settings = IndexSettings(
+            encoder=loaded.identity, chunking=chunking or Chunking(), levels=tuple(levels), factory=factory
+        )
+        store = Store(Path(folder))
+        index = cls(store, store.create(settings), loaded, backend)
+        index._encoder = loaded
+        return index
+
+    @classmethod
+    def open(cls, folder: str | Path, *, encoder: EncoderSpec | None = None, backend: str = "auto") -> Index:
+        """Open an index for reading and writing.
+
+        `encoder` None takes the one the manifest names. Raises IndexMissingError, IndexDamagedError,
+        IndexFormatError; EncoderMismatchError when an encoder is given that makes other vectors.
+        """
+        store = Store(Path(folder))
+        snapshot = store.open()
+        index = cls(store, snapshot, encoder or snapshot.settings.encoder.name, backend)
+        if encoder is not None:
+            _ = index.encoder
+        return index
+
+    @classmethod
+    def build(
+        cls,
+        folder: str | Path,
+        paths: Sequence[str | Path],
+        *,
+        encoder: EncoderSpec = "default",
+        backend: str = "auto",
+        levels: Sequence[Level] = DEFAULT_LEVELS,
+        factory: str = "Flat",
+        passage_words: int = Chunking().max_words,
+        overlap_sentences: int = Chunking().overlap_sentences,
+        limits: Limits | None = None,
+        progress: Progress = _silent,
+        on_document: Callable[[Document], None] = lambda document: None,
+    ) -> tuple[Index, BuildReport]:
+        """Make the index of exactly these files, or bring it up to date with them.
+
+        Nothing is visible before all is there; an interrupted build resumes. Raises IngestError when there
+        is nothing to index, UsageError when an index made with other settings is there, IndexLockedError,
+        EncoderMismatchError, EncoderError, StorageError.
+        """
+        loaded = load_encoder(encoder, backend=backend)
+        settings = IndexSettings(
+            encoder=loaded.identity,
+            chunking=Chunking(passage_words, overlap_sentences),
+            levels=tuple(levels),
+            factory=factory,
+        )
+        store = Store(Path(folder))
+        _refuse_other_settings(store, settings)
+        with store.write(settings, loaded, progress=progress) as transaction:
+            report = add_paths(
+                transaction, paths, prune=True, limits=limits or Limits(), on_document=on_document
+            )
+        index = cls(store, store.open(), loaded, backend)
+        index._encoder = loaded
+        return index, report
+
+    # --- reading ------------------------------------------------------------------------------------
+
+    @property
+    def folder(self) -> Path:
+        return self._store.folder
+
+    @property
+    def snapshot(self) -> Snapshot:
+        """The generation this object reads."""
+        return self._retriever.snapshot
+
+    @property
+    def settings(self) -> IndexSettings:
+        return self.snapshot.settings
+
+    @property
+    def encoder(self) -> Encoder:
+        """The index's encoder, loaded now. Raises EncoderMismatchError, EncoderError."""
+        with self._lock:
+            if self._encoder is None:
+                loaded = load_encoder(self._spec, backend=self._backend)
+                wanted = self.settings.encoder
+                if not loaded.identity.same_vectors(wanted):
+                    raise EncoderMismatchError(
+                        describe_mismatch(wanted, loaded.identity),
+                        f"Use --encoder {wanted.name}, or re-encode the index: "
+                        f"agentmtl index rebuild {self.folder} --encoder {loaded.identity.name}",
+                    )
+                self._encoder = loaded
+            return self._encoder
+
+    def __len__(self) -> int:
+        """Live passages."""
+        return self.snapshot.count("passage")
+
+    def retrieve(
+        self,
+        query: str | ArrayLike,
+        task: str | None = None,
+        level: Level = "passage",
+        k: int = 10,
+        where: str | None = None,
+        channel: Channel = "fused",
+    ) -> Hits:
+        """The k best units of `level` for a text or a vector (d,); see `Retriever.retrieve`.
+
+        `task` keeps to units whose metadata `task` has that name; `where` is a filter expression
+        (`agentmtl.index.filters`). A vector is searched by the dense channel alone.
+        """
+        if task is not None:
+            where = task_filter(where, task)
+        return self._retriever.retrieve(query, level=level, k=k, where=where, channel=channel)
+
+    async def aretrieve(
+        self,
+        query: str | ArrayLike,
+        task: str | None = None,
+        level: Level = "passage",
+        k: int = 10,
+        where: str | None = None,
+        channel: Channel = "fused",
+    ) -> Hits:
+        """`retrieve` in a worker thread: the event loop stays free."""
+        return await asyncio.to_thread(self.retrieve, query, task, level, k, where, channel)
+
+    @property
+    def retriever(self) -> Retriever:
+        """The retriever over this object's generation."""
+        return self._retriever
+
+    def refresh(self) -> bool:
+        """Move to the newest published generation; True when there was a newer one."""
+        newest = self._store.open(known=self.snapshot)
+        if newest.sha256 == self.snapshot.sha256:
+            return False
+        self._retriever = Retriever(newest, _Lazy(self))
+        return True
+
+    # --- writing ------------------------------------------------------------------------------------
+
+    def add(self, documents: Iterable[Document], *, progress: Progress = _silent) -> BuildReport:
+        """Add documents; one with a known key is replaced if its content differs, else left alone.
+
+        All are published together. Raises IndexLockedError, StorageError; then nothing has changed.
+        """
+        with self._store.write(self.settings, self.encoder, progress=progress) as transaction:
+            report = add_documents(transaction, documents)
+        self.refresh()
+        return report
+
+    def update(self, documents: Iterable[Document], *, progress: Progress = _silent) -> BuildReport:
+        """Replace documents that are there. Raises UsageError, changing nothing, for a key that is not."""
+        with self._store.write(self.settings, self.encoder, progress=progress) as transaction:
+            report = add_documents(transaction, documents, only_known=True)
+        self.refresh()
+        return report
+
+    def add_paths(
+        self,
+        paths: Sequence[str | Path],
+        *,
+        prune: bool = False,
+        only_known: bool = False,
+        limits: Limits | None = None,
+        progress: Progress = _silent,
+        on_document: Callable[[Document], None] = lambda document: None,
+    ) -> BuildReport:
+        """Read files and folders into the index.
+
+        `prune` drops what came from files or records that have vanished; `only_known` leaves out documents
+        that the index does not have yet. Raises IngestError when there is nothing to read.
+        """
+        with self._store.write(self.settings, self.encoder, progress=progress) as transaction:
+            report = add_paths(
+                transaction,
+                paths,
+                prune=prune,
+                only_known=only_known,
+                limits=limits or Limits(),
+                on_document=on_document,
+            )
+        self.refresh()
+        return report
+
+    def delete(self, ids: Iterable[str]) -> int:
+        """Delete documents by source id, key or document unit id; how many went.
+
+        The text stays in the files until `compact`. Raises UsageError, changing nothing, for an id that
+        names no document.
+        """
+        with self._store.write() as transaction:
+            keys = [key for id_ in ids for key in self._keys_of(id_)]
+            for key in dict.fromkeys(keys):
+                transaction.delete(key)
+        self.refresh()
+        return len(set(keys))
+
+    def _keys_of(self, id_: str) -> list[str]:
+        snapshot = self._store.open(known=self.snapshot)
+        for column in ("key", "source_id", "file"):
+            if found := snapshot.documents(column, id_):
+                return [key for _, _, key in found]
+        place = snapshot.locate([id_]).get(id_)
+        if place is None:
+            raise UsageError(f"No document is called {id_!r}.", "See what there is: agentmtl index list DIR")
+        level, (number, position) = place
+        if level != "document":
+            raise UsageError(f"{id_} is a {level}.", "Delete the document it belongs to, by its source id.")
+        row = int(snapshot.segments[number].levels[level].docs[position])
+        return [snapshot.document_key(number, row)]
+
+    def compact(self, *, progress: Progress = _silent) -> None:
+        """Rewrite the segments without deleted units, which erases their text from the folder."""
+        with self._store.write(merge_all=True, progress=progress):
+            pass
+        self.refresh()
+
+    def rebuild(
+        self,
+        *,
+        encoder: EncoderSpec | None = None,
+        factory: str | None = None,
+        backend: str | None = None,
+        progress: Progress = _silent,
+    ) -> BuildReport:
+        """Encode everything anew from the stored text; no source file is needed.
+
+        What is not given stays as it is. Until all is done the old generation serves. Raises EncoderError,
+        IndexLockedError, StorageError, UsageError (FAISS does not know the factory).
+        """
+        loaded = load_encoder(encoder, backend=backend or self._backend) if encoder else self.encoder
+        settings = replace(self.settings, encoder=loaded.identity, factory=factory or self.settings.factory)
+        report = rebuild(self._store, settings, loaded, progress)
+        self._encoder = loaded
+        self.refresh()
+        return report
+
+    def verify(self) -> VerifyReport:
+        """Hash every byte of the folder; see `agentmtl.index.verify`."""
+        return verify(self.folder)
+
+    async def aadd(self, documents: Iterable[Document]) -> BuildReport:
+        """`add` in a worker thread."""
+        return await asyncio.to_thread(self.add, documents)
+
+    async def adelete(self, ids: Iterable[str]) -> int:
+        """`delete` in a worker thread."""
+        return await asyncio.to_thread(self.delete, ids)
+
+
+def _refuse_other_settings(store: Store, wanted: IndexSettings) -> None:
+    """An index keeps the settings it was made with; other ones would be ignored in silence."""
+    there = store.open_or_none()
+    if there is None:
+        return
+    for name in ("chunking", "levels", "factory"):
+        mine, given = getattr(there.settings, name), getattr(wanted, name)
+        if mine != given:
+            raise UsageError(
+                f"The index in {store.folder} was built with {name} {mine}, not {given}.",
+                "Leave that option out, or build into another folder.",
+            )
+
+
+class _Lazy:
+    """The index's encoder, loaded when it is first asked for a vector."""
+
+    def __init__(self, index: Index) -> None:
+        self._index = index
+
+    @property
+    def identity(self) -> Any:
+        return self._index.settings.encoder
+
+    def encode(self, texts: Sequence[str], side: Any = "document") -> Any:
+        return self._index.encoder.encode(texts, side)

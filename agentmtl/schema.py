@@ -1,0 +1,201 @@
+"""The nouns every part of agentmtl speaks: what is stored, what is found, what is answered.
+
+    Document   a record as read from a source, before it is cut into units
+    Unit       anything that can be retrieved: document | passage | sentence | entity | demonstration
+    Hit        a unit with its score, each channel's own score and the hop that found it
+    Evidence   the hits an expert may use, hop by hop
+    Citation   an exact span of a stored document
+    Candidate  one answer an expert proposes
+    Answer     what the agent returns
+    Usage      what was spent, as measured
+
+Spans are half-open [start, end) offsets in Unicode characters of the *stored* document text.
+This module imports nothing of agentmtl.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, TypeAlias
+
+Level: TypeAlias = Literal["document", "passage", "sentence", "entity", "demonstration"]
+LEVELS: tuple[Level, ...] = ("document", "passage", "sentence", "entity", "demonstration")
+
+Scalar: TypeAlias = str | int | float | bool | None
+MetadataValue: TypeAlias = Scalar | list[Scalar]
+Metadata: TypeAlias = Mapping[str, MetadataValue]
+
+SCHEMA_VERSION = 1  # of every JSON object the command line prints
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """A record as read from a source: a whole file, or one row of a .csv, .json or .jsonl file.
+
+    `origin` names it uniquely inside an index (``docs/a.md``, ``corpus.jsonl#2w-00001``); where it is
+    empty the `source_id` serves. `file` is the file it came from, relative to the folder the user gave
+    (with that folder's name in front), or "" for a record given from Python; `file_sha256` is of its bytes.
+    """
+
+    source_id: str
+    text: str
+    title: str = ""
+    metadata: Metadata = field(default_factory=dict)
+    origin: str = ""
+    file: str = ""
+    file_sha256: str = ""
+
+    @property
+    def key(self) -> str:
+        """The name under which an index holds this record once."""
+        return self.origin or self.source_id
+
+
+@dataclass(frozen=True, slots=True)
+class Unit:
+    """A retrievable piece of a document. `text` is the document's text[start:end].
+
+    An entity has no document of its own: its text is the name, `source_id` is that of the first record
+    that mentions it, and `mentions` lists the ids of the passages where it occurs.
+    """
+
+    id: str
+    level: Level
+    text: str
+    source_id: str
+    title: str = ""
+    parent: str | None = None
+    start: int = 0
+    end: int = 0
+    metadata: Metadata = field(default_factory=dict)
+    file: str = ""
+    mentions: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """A retrieved unit.
+
+    `channels` holds each channel's own score (dense: inner product of unit vectors; lexical: BM25), and
+    only those channels that found the unit. `keys` are the words or n-grams that matched.
+    """
+
+    unit: Unit
+    score: float
+    channels: Mapping[str, float] = field(default_factory=dict)
+    keys: tuple[str, ...] = ()
+    hop: int = 1
+
+    @property
+    def id(self) -> str:
+        return self.unit.id
+
+    @property
+    def level(self) -> Level:
+        return self.unit.level
+
+    @property
+    def text(self) -> str:
+        return self.unit.text
+
+    def to_json(self) -> dict[str, Any]:
+        """The form scripts rely on (`agentmtl search --json`)."""
+        unit = self.unit
+        meta = {"title": unit.title, "source": unit.source_id, "file": unit.file, **unit.metadata}
+        span = {"start": unit.start, "end": unit.end, "parent": unit.parent}
+        return {
+            "id": unit.id,
+            "level": unit.level,
+            "score": self.score,
+            "text": unit.text,
+            "meta": meta,
+            "channels": dict(self.channels),
+            "keys": list(self.keys),
+            "hop": self.hop,
+            **span,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """What was gathered for a question. `sentences` are best first; `passages` hold them."""
+
+    question: str
+    passages: tuple[Hit, ...] = ()
+    sentences: tuple[Hit, ...] = ()
+    bridges: tuple[str, ...] = ()  # entity names that led from one hop to the next
+
+
+@dataclass(frozen=True, slots=True)
+class Citation:
+    """An exact span: the stored text of `unit_id`'s document reads `text` at [start, end)."""
+
+    marker: int
+    unit_id: str
+    source: str
+    start: int
+    end: int
+    text: str
+    title: str = ""
+    file: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        """The form scripts rely on (`agentmtl ask --json`)."""
+        return {name: getattr(self, name) for name in self.__slots__}
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """One proposed answer. `confidence` is the calibrated probability that the evidence answers."""
+
+    text: str
+    citations: tuple[Citation, ...]
+    confidence: float
+    expert: str
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What was spent: measured, never estimated. FLOPs and money stay 0 where no model was called."""
+
+    calls: int = 0
+    prompt_tokens: int = 0
+    output_tokens: int = 0
+    flops: float = 0.0
+    seconds: float = 0.0
+    money: float = 0.0
+
+    def __add__(self, other: Usage) -> Usage:
+        return Usage(*(getattr(self, n) + getattr(other, n) for n in self.__slots__))
+
+    def to_json(self) -> dict[str, float]:
+        return {name: getattr(self, name) for name in self.__slots__}
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What the agent returns. `abstained` answers carry the best evidence but no claim."""
+
+    question: str
+    text: str
+    citations: tuple[Citation, ...]
+    confidence: float
+    abstained: bool
+    route: str
+    usage: Usage
+    trace: tuple[Mapping[str, Any], ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        """The form scripts rely on (`agentmtl ask --json`)."""
+        return {
+            "schema": SCHEMA_VERSION,
+            "question": self.question,
+            "answer": self.text,
+            "abstained": self.abstained,
+            "confidence": self.confidence,
+            "route": self.route,
+            "citations": [c.to_json() for c in self.citations],
+            "usage": self.usage.to_json(),
+            "trace": [dict(step) for step in self.trace],
+        }

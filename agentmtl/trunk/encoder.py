@@ -1,0 +1,98 @@
+"""What an encoder is, and what makes two encoders the same.
+
+Any object with `identity` and `encode` serves. The identity is what an index records: it names the
+mathematical function from text to vector, never the backend, the precision or the machine, so that an
+index built with OpenVINO in bf16 opens on a machine that has torch in fp32 only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Literal, Protocol, TypeAlias, runtime_checkable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from agentmtl.errors import EncoderError
+
+Vectors: TypeAlias = NDArray[np.float32]  # (n, dimension), rows of unit length where normalised
+Side: TypeAlias = Literal["query", "document"]
+
+
+@dataclass(frozen=True, slots=True)
+class EncoderIdentity:
+    """Everything that changes the vectors. `name` only tells a person (and `load_encoder`) which it is.
+
+    `weights` is "sha256:…" of the weights file; an encoder whose weights cannot be read (a LangChain
+    `Embeddings` behind an API) gives "name:…" instead. `max_length` counts tokens.
+    """
+
+    weights: str
+    dimension: int
+    pooling: str = "mean"
+    normalised: bool = True
+    max_length: int = 256
+    query_prefix: str = ""
+    document_prefix: str = ""
+    name: str = ""
+
+    def same_vectors(self, other: EncoderIdentity) -> bool:
+        """True when both map every text to the same vector (all fields but `name` agree)."""
+        return {**asdict(self), "name": ""} == {**asdict(other), "name": ""}
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> EncoderIdentity:
+        return cls(**data)
+
+
+@runtime_checkable
+class Encoder(Protocol):
+    """Turns texts into vectors. Must be safe to call from several threads."""
+
+    @property
+    def identity(self) -> EncoderIdentity:
+        """Known without loading the weights into memory."""
+        ...
+
+    def encode(self, texts: Sequence[str], side: Side = "document") -> Vectors:
+        """Vectors of `texts`, shape (len(texts), dimension), float32, in the order given."""
+        ...
+
+
+def check_vectors(vectors: NDArray[np.floating[Any]], count: int, identity: EncoderIdentity) -> Vectors:
+    """`vectors` as float32 of shape (count, identity.dimension).
+
+    Raises EncoderError where the shape differs or a value is NaN or infinite.
+    """
+    expected = (count, identity.dimension)
+    if vectors.shape != expected:
+        raise EncoderError(
+            f"The encoder {identity.name} returned vectors of shape {vectors.shape}, not {expected}.",
+            "Its configuration and its weights do not belong together: install the model again.",
+        )
+    if not np.isfinite(vectors).all():
+        raise EncoderError(
+            f"The encoder {identity.name} returned values that are not finite numbers.",
+            "Try it in full precision: load_encoder(..., backend='torch-fp32').",
+        )
+    return np.ascontiguousarray(vectors, dtype=np.float32)
+
+
+def describe_mismatch(index_identity: EncoderIdentity, given_identity: EncoderIdentity) -> str:
+    """The message of an EncoderMismatchError: which fields differ, each with both values.
+
+    Empty where the two give the same vectors.
+    """
+    if index_identity.same_vectors(given_identity):
+        return ""
+    held, given = index_identity.to_json(), given_identity.to_json()
+    differing = [name for name in held if name != "name" and held[name] != given[name]]
+    fields = "; ".join(f"{name}: {held[name]!r} in the index, {given[name]!r} given" for name in differing)
+    return (
+        f"The index was made with the encoder {index_identity.name or 'without a name'}, "
+        f"not with {given_identity.name or 'the one given'} ({fields})."
+    )
