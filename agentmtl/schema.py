@@ -119,11 +119,16 @@ class Hit:
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """What was gathered for a question. `sentences` are best first; `passages` hold them."""
+    """What was gathered for a question, best first.
+
+    `sentences` are those of all hops, each by its best score; `first_hop` those that the question alone
+    found, in `passages`.
+    """
 
     question: str
     passages: tuple[Hit, ...] = ()
     sentences: tuple[Hit, ...] = ()
+    first_hop: tuple[Hit, ...] = ()
     bridges: tuple[str, ...] = ()  # entity names that led from one hop to the next
 
 

@@ -68,8 +68,8 @@ def index_folder(given: str | None) -> Path:
             "Give --index DIR, or make one: agentmtl index build PATH… --out DIR",
         )
     path = Path(name)
-    if not path.exists() and (INDEXES / name).is_dir():
-        return INDEXES / name
+    if not (path / "CURRENT").exists() and (INDEXES / name / "CURRENT").exists():
+        return INDEXES / name  # also where ./name is something else, as the folder the index was made of
     if not path.exists():
         raise IndexMissingError(
             f"There is no index in {path}.", f"Make one: agentmtl index build PATH… --out {path}"

@@ -10,10 +10,10 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from agentmtl.experts.support import SupportModel
+from agentmtl.experts.support import SupportModel, question_idf
 from agentmtl.retrieval.index import Index
 from agentmtl.schema import Candidate, Citation, Evidence, Hit
 
@@ -26,8 +26,9 @@ class SentenceSettings:
 
     most: int = 3  # sentences quoted in an answer, at most
     considered: int = 12  # best sentences of the evidence to choose from
-    novelty: float = 0.6  # weight of the share of a sentence's matched words that are not covered yet
+    novelty: float = 2.0  # weight of the idf-weighted share of the question that is newly covered
     repeated: float = 0.2  # taken off for a sentence of a record that is quoted already
+    chained: float = 0.3  # added for a second-hop sentence whose bridge a quoted sentence names
     stop: float = 0.7  # of the first sentence's score: what a further one must reach
 
 
@@ -54,7 +55,8 @@ class SentenceExpert:
         """
         if not evidence.sentences:
             return []
-        chosen = sorted(self._choose(evidence), key=lambda hit: hit.hop)
+        weights = question_idf(self._index.snapshot, question)
+        chosen = sorted(self._choose(evidence, weights), key=lambda hit: hit.hop)
         confidence = self._support.score_evidence(question, evidence, self._index.snapshot)
         return [Candidate(answer_text(chosen), citations(chosen), confidence, NAME)]
 
@@ -64,22 +66,35 @@ class SentenceExpert:
         """`propose` in a worker thread."""
         return await asyncio.to_thread(self.propose, question, evidence, demonstrations, n)
 
-    def _choose(self, evidence: Evidence) -> list[Hit]:
+    def _choose(self, evidence: Evidence, weights: Mapping[str, float]) -> list[Hit]:
         pool = list(evidence.sentences[: self._settings.considered])
         chosen: list[Hit] = []
         while pool and len(chosen) < self._settings.most:
-            best = max(pool, key=lambda hit: self._worth(hit, chosen))
-            if chosen and self._worth(best, chosen) < self._settings.stop * chosen[0].score:
+            best = max(pool, key=lambda hit: self._worth(hit, chosen, weights))
+            if chosen and self._worth(best, chosen, weights) < self._settings.stop * chosen[0].score:
                 break
             chosen.append(best)
             pool.remove(best)
-        return chosen
+        return _without_redundant(chosen)
 
-    def _worth(self, hit: Hit, chosen: Sequence[Hit]) -> float:
+    def _worth(self, hit: Hit, chosen: Sequence[Hit], weights: Mapping[str, float]) -> float:
+        s = self._settings
         covered = {key for other in chosen for key in other.keys}
-        fresh = len(set(hit.keys) - covered) / max(1, len(hit.keys))
+        fresh = sum(weights.get(key, 0.0) for key in set(hit.keys) - covered)
+        fresh /= sum(weights.values()) or 1.0
         repeats = any(other.unit.source_id == hit.unit.source_id for other in chosen)
-        return hit.score + self._settings.novelty * fresh - self._settings.repeated * repeats
+        chains = hit.hop == 2 and any(hit.keys[0] in other.text for other in chosen)
+        return hit.score + s.novelty * fresh - s.repeated * repeats + s.chained * chains
+
+
+def _without_redundant(chosen: Sequence[Hit]) -> list[Hit]:
+    """Leave out sentences of hop 1, but the first, all of whose matched words the others hold too."""
+    kept = list(chosen)
+    for hit in reversed(chosen[1:]):
+        elsewhere = {key for other in kept if other is not hit for key in other.keys}
+        if hit.hop == 1 and set(hit.keys) <= elsewhere:
+            kept.remove(hit)
+    return kept
 
 
 def citations(sentences: Sequence[Hit]) -> tuple[Citation, ...]:

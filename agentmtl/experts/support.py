@@ -46,7 +46,7 @@ class SupportModel:
     @classmethod
     def load(cls, path: Path | None = None) -> SupportModel:
         """The packaged model, or one that `learn.support` wrote. Raises UsageError for any other file."""
-        source = path or files("agentmtl.experts").joinpath("weights", "support.json")
+        source = path or files("agentmtl") / "experts" / "weights" / "support.json"
         try:
             return cls.from_json(json.loads(source.read_text("utf-8")))
         except (OSError, ValueError, KeyError, TypeError) as error:
@@ -115,8 +115,8 @@ def first_hop(evidence: Evidence) -> tuple[list[SentenceEvidence], list[PassageE
     """
     passages = [PassageEvidence(h.text, h.channels.get("dense"), h.unit.title) for h in evidence.passages]
     sentences = []
-    for hit in evidence.sentences:
-        place = _passage_of(evidence, hit.unit.source_id, hit.unit.start) if hit.hop == 1 else None
+    for hit in evidence.first_hop:
+        place = _passage_of(evidence, hit.unit.source_id, hit.unit.start)
         if place is not None:
             sentences.append(SentenceEvidence(hit.text, hit.channels["dense"], place))
     return sentences[:_SENTENCES], passages

@@ -19,6 +19,7 @@ from agentmtl.errors import IndexLockedError, StorageError
 from agentmtl.index.files import storage_errors
 
 LOCK_NAME = "LOCK"
+HOLDER_START = b'{"pid": '
 POLL_SECONDS = 0.05
 
 

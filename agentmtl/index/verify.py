@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from hashlib import sha256
@@ -10,7 +9,7 @@ from pathlib import Path
 
 from agentmtl.errors import IndexDamagedError
 from agentmtl.index.files import FileEntry, hash_file
-from agentmtl.index.lock import LOCK_NAME
+from agentmtl.index.lock import HOLDER_START, LOCK_NAME
 from agentmtl.index.manifest import (
     CURRENT_NAME,
     SEGMENT_MANIFEST,
@@ -105,16 +104,11 @@ def _check(path: Path, entry: FileEntry) -> str:
 
 
 def _check_lock(folder: Path) -> list[str]:
-    """LOCK is empty, or names its holder in JSON."""
+    """LOCK is empty, or names its holder in JSON, which a kill may have cut off."""
     path = folder / LOCK_NAME
     try:
         content = path.read_bytes() if path.exists() else b""
     except OSError as error:
         return [f"{LOCK_NAME}: cannot be read ({error.strerror})"]
-    if not content:
-        return []
-    try:
-        holder = json.loads(content)
-    except ValueError:
-        holder = None
-    return [] if isinstance(holder, dict) and "pid" in holder else [f"{LOCK_NAME}: not a lock of ours"]
+    ours = content[: len(HOLDER_START)] == HOLDER_START[: len(content)]
+    return [] if ours else [f"{LOCK_NAME}: not a lock of ours"]

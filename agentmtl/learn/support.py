@@ -64,7 +64,8 @@ class Examples:
 def train_support(data: Path, out: Path, seed: int = 0) -> SupportModel:
     """Train on a file of {title, context, question, answers, answerable}; write the model to `out`.
 
-    `data` is JSON Lines, at least two articles. Raises UsageError for another kind of file, and what building an index raises.
+    `data` is JSON Lines of at least two articles. Raises UsageError for another kind of file, and what
+    building an index raises.
     """
     records = _read(data)
     examples = collect(records)
@@ -159,8 +160,8 @@ def _cut(evidence: Evidence, without: str, passages: int) -> Evidence:
     """The first `passages` passages of other sources, and the sentences in them."""
     kept = tuple(h for h in evidence.passages if h.unit.source_id != without)[:passages]
     sources = {h.unit.source_id for h in kept}
-    sentences = tuple(h for h in evidence.sentences if h.unit.source_id in sources)
-    return replace(evidence, passages=kept, sentences=sentences)
+    sentences = tuple(h for h in evidence.first_hop if h.unit.source_id in sources)
+    return replace(evidence, passages=kept, sentences=sentences, first_hop=sentences)
 
 
 # --- fitting ----------------------------------------------------------------------------------------

@@ -118,7 +118,9 @@ def _approximate(view: LevelView, query: Vectors, k: int) -> _Found:
     _, found = view.files.ann.search(query[None], fetch, params=_ann_parameters(view.files.ann, fetch))
     positions = found[0][found[0] >= 0]
     positions = np.sort(positions[view.alive[positions]])
-    return score_positions(view, query, positions), positions
+    scores = score_positions(view, query, positions)
+    order = np.argsort(-scores, kind="stable")
+    return scores[order], positions[order]
 
 
 def _ann_parameters(index: Any, fetch: int) -> Any:

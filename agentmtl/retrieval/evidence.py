@@ -24,6 +24,9 @@ from agentmtl.schema import Evidence, Hit, Unit
 from agentmtl.trunk.encoder import Vectors
 
 
+MIN_WORDS = 4  # of a sentence that may be evidence
+
+
 @dataclass(frozen=True, slots=True)
 class EvidenceSettings:
     """Defaults were chosen on hotpotqa (its train part); `docs/decisions.md` has the numbers."""
@@ -39,14 +42,6 @@ class EvidenceSettings:
     passage: float = 0.5  # of the passage's own fused score, scaled to 0…1
     title: float = 0.8  # of a question word that is in the title only, against one in the sentence
     titled: float = 0.3  # added where the bridge is the title of the document it leads to
-
-
-@dataclass(frozen=True, slots=True)
-class _Scored:
-    address: Address
-    score: float
-    dense: float
-    coverage: float
 
 
 def gather(
@@ -70,11 +65,15 @@ def gather(
     scorer = _SentenceScorer(retriever.snapshot, question, settings)
     first = scorer.hop(vector, _scaled(passages), hop=1)[: settings.sentences]
     if hops < 2:
-        return Evidence(question, tuple(passages), tuple(first))
+        return Evidence(question, tuple(passages), tuple(first), tuple(first))
     bridges = _bridges(retriever, question, first, where, settings)
-    second, names = _second_hop(retriever, scorer, question, bridges, first, settings)
-    ranked = sorted([*first, *second], key=lambda h: (-h.score, h.id))
-    return Evidence(question, tuple(passages), tuple(ranked), tuple(names))
+    second, names = _second_hop(retriever, scorer, question, bridges, settings)
+    best: dict[str, Hit] = {}
+    for hit in (*first, *second):  # a sentence found by both hops counts by the better of its scores
+        if hit.id not in best or best[hit.id].score < hit.score:
+            best[hit.id] = hit
+    ranked = sorted(best.values(), key=lambda h: (-h.score, h.id))
+    return Evidence(question, tuple(passages), tuple(ranked), tuple(first), tuple(names))
 
 
 def _scaled(hits: Hits) -> dict[Address, float]:
@@ -105,6 +104,7 @@ class _SentenceScorer:
         hits = [
             self._hit(unit, cosines[address], strength[address], hop, known)
             for unit, address in zip(units, addresses, strict=True)
+            if not _is_heading(unit)
         ]
         return sorted(hits, key=lambda h: (-h.score, h.id))
 
@@ -139,6 +139,11 @@ class _SentenceScorer:
         score = s.dense * cosine + s.coverage * coverage + s.passage * strength
         keys = tuple(sorted(t for t in self._terms if t in here))
         return Hit(unit, score, {"dense": cosine, "coverage": coverage, "passage": strength}, keys, hop)
+
+
+def _is_heading(unit: Unit) -> bool:
+    """A title or a fragment says nothing by itself, however well it matches."""
+    return unit.text == unit.title or len(unit.text.split()) < MIN_WORDS
 
 
 def _weights(snapshot: Snapshot, question: str) -> dict[str, float]:
@@ -190,10 +195,8 @@ def _second_hop(
     scorer: _SentenceScorer,
     question: str,
     bridges: Sequence[_Bridge],
-    first: Sequence[Hit],
     settings: EvidenceSettings,
 ) -> tuple[list[Hit], list[str]]:
-    seen = {hit.id for hit in first}
     found: dict[str, Hit] = {}
     names: list[str] = []
     if not bridges:
@@ -205,7 +208,9 @@ def _second_hop(
         for hit in hits[: settings.sentences]:
             bonus = settings.titled if hit.unit.title.startswith(bridge.name) else 0.0
             better = replace(hit, score=hit.score + bonus, keys=(bridge.name, *hit.keys))
-            if hit.id not in seen and (hit.id not in found or found[hit.id].score < better.score):
+            if hit.id == bridge.seed.id:
+                continue  # the sentence that led here leads nowhere new
+            if hit.id not in found or found[hit.id].score < better.score:
                 found[hit.id] = better
         names.append(bridge.name)
     return sorted(found.values(), key=lambda h: (-h.score, h.id))[: settings.sentences], names
