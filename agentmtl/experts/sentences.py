@@ -88,8 +88,10 @@ class SentenceExpert:
 
 
 def _without_redundant(chosen: Sequence[Hit]) -> list[Hit]:
-    """Leave out sentences of hop 1, but the first, all of whose matched words the others hold too."""
+    """Where a second hop is quoted, leave out sentences of hop 1, but the first, that add no matched word."""
     kept = list(chosen)
+    if all(hit.hop == 1 for hit in kept):
+        return kept
     for hit in reversed(chosen[1:]):
         elsewhere = {key for other in kept if other is not hit for key in other.keys}
         if hit.hop == 1 and set(hit.keys) <= elsewhere:

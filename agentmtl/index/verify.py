@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from hashlib import sha256
@@ -62,9 +63,15 @@ def _verify(folder: Path, manifest: Manifest) -> VerifyReport:
         if reason := _check(folder / name, entry):
             damaged.append(f"{name}: {reason}")
     damaged += _check_lock(folder)
-    found = (p for p in folder.rglob("*") if p.is_symlink() or not p.is_dir())
-    unknown = sorted({p.relative_to(folder).as_posix() for p in found} - known)
+    unknown = sorted(set(_names(folder)) - known)
     return VerifyReport(folder, manifest.generation, count, size, tuple(damaged), tuple(unknown))
+
+
+def _names(folder: Path) -> Iterator[str]:
+    """Everything below the folder but folders; one that a writer removes meanwhile counts as empty."""
+    for root, folders, files in os.walk(folder):
+        links = [name for name in folders if Path(root, name).is_symlink()]
+        yield from (Path(root, name).relative_to(folder).as_posix() for name in (*files, *links))
 
 
 def expected_files(folder: Path, manifest: Manifest, damaged: list[str]) -> Iterator[tuple[str, FileEntry]]:

@@ -30,6 +30,7 @@ from agentmtl.experts.support import SupportModel, first_hop, question_idf
 from agentmtl.experts.support_features import support_features
 from agentmtl.retrieval.evidence import EvidenceSettings, gather
 from agentmtl.retrieval.index import Index
+from agentmtl.retrieval.retriever import Retriever
 from agentmtl.schema import Document, Evidence
 
 Floats: TypeAlias = NDArray[np.float64]
@@ -139,29 +140,31 @@ class _Row:
 def _rows(index: Index, record: dict[str, Any]) -> Iterator[_Row]:
     """The question over the whole index and, if it can be answered, over the index without its context."""
     retriever, question = index.retriever, record["question"]
-    depth = EvidenceSettings()
-    wider = replace(depth, passages=depth.passages + _SPARE, sentences=10 * depth.sentences)
-    evidence = gather(retriever, question, hops=1, settings=wider)
     idf = question_idf(retriever.snapshot, question)
+    answers = [answer["text"] for answer in record["answers"]]
     for removed in (False, True)[: 1 + bool(record["answerable"])]:
-        seen = _cut(evidence, _source(record) if removed else "", depth.passages)
-        sentences, passages = first_hop(seen)
+        evidence = _without(retriever, record) if removed else gather(retriever, question, hops=1)
+        sentences, passages = first_hop(evidence)
         if sentences:
-            held = any(answer["text"] in sentences[0].text for answer in record["answers"])
             found = support_features(question, sentences, passages, idf)
             can = bool(record["answerable"]) and not removed
+            held = any(answer in sentences[0].text for answer in answers)
             yield _Row(found, can, can and held, removed, record["title"])
 
 
 _SPARE = 3  # passages more than are used, since one context may be cut into several
 
 
-def _cut(evidence: Evidence, without: str, passages: int) -> Evidence:
-    """The first `passages` passages of other sources, and the sentences in them."""
-    kept = tuple(h for h in evidence.passages if h.unit.source_id != without)[:passages]
-    sources = {h.unit.source_id for h in kept}
+def _without(retriever: Retriever, record: dict[str, Any]) -> Evidence:
+    """The evidence that other contexts hold: as many passages, and the sentences in them."""
+    usual = EvidenceSettings()
+    wider = replace(usual, passages=usual.passages + _SPARE, sentences=10 * usual.sentences)
+    evidence = gather(retriever, record["question"], hops=1, settings=wider)
+    source = _source(record)
+    passages = tuple(h for h in evidence.passages if h.unit.source_id != source)[: usual.passages]
+    sources = {h.unit.source_id for h in passages}
     sentences = tuple(h for h in evidence.first_hop if h.unit.source_id in sources)
-    return replace(evidence, passages=kept, sentences=sentences, first_hop=sentences)
+    return replace(evidence, passages=passages, sentences=sentences, first_hop=sentences)
 
 
 # --- fitting ----------------------------------------------------------------------------------------

@@ -23,8 +23,10 @@ from agentmtl.retrieval.retriever import Retriever
 from agentmtl.schema import Evidence, Hit, Unit
 from agentmtl.trunk.encoder import Vectors
 
-
 MIN_WORDS = 4  # of a sentence that may be evidence
+
+# Words that ask and that an answer does not repeat (English; elsewhere idf alone tells words apart).
+ASKING = frozenset("who whom whose what which where when why how did do doe".split())  # "doe": does, as spelt
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,7 +151,7 @@ def _is_heading(unit: Unit) -> bool:
 def _weights(snapshot: Snapshot, question: str) -> dict[str, float]:
     """The question's words with their idf over passages."""
     units = max(snapshot.count("passage"), 1)
-    terms = dict.fromkeys(words(question))
+    terms = [t for t in dict.fromkeys(words(question)) if t not in ASKING]
     return {t: lexical.idf(units, lexical.document_frequency(snapshot, "passage", t)) for t in terms}
 
 

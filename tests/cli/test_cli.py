@@ -240,7 +240,7 @@ def test_the_examples_of_every_help_run(place: Path, tmp_path: Path) -> None:
 
 
 def run_example(place: Path, line: str) -> Result:
-    pairs = [word for word in shlex.split(line)]
+    pairs = shlex.split(line)
     environment = {}
     while "=" in pairs[0]:
         key, _, value = pairs.pop(0).partition("=")

@@ -3,19 +3,14 @@
 from __future__ import annotations
 
 import os
+import shutil
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from .toy import ToyEncoder
-
-
-@pytest.fixture(autouse=True)
-def own_folders(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Caches and settings of these tests stay away from the user's."""
-    for kind in ("CACHE", "DATA", "CONFIG"):
-        monkeypatch.setenv(f"AGENTMTL_{kind}_DIR", str(tmp_path_factory.mktemp(kind.lower())))
+from .toy import ToyEncoder, write_lines
 
 
 @pytest.fixture
@@ -34,3 +29,27 @@ def no_fsync(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """For tests that commit often and cut no power."""
     monkeypatch.setattr(os, "fsync", lambda descriptor: None)
     yield
+
+
+@pytest.fixture
+def memory_folder(tmp_path: Path) -> Iterator[Path]:
+    """A folder in memory where the machine has one: the many syncs of a crash test then cost nothing."""
+    memory = Path("/dev/shm")
+    if not os.access(memory, os.W_OK):
+        yield tmp_path
+        return
+    folder = Path(tempfile.mkdtemp(dir=memory, prefix="store-"))
+    yield folder
+    shutil.rmtree(folder)
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    source = tmp_path / "source"
+    source.mkdir()
+    (source / "a.txt").write_text("Ada Lovelace lived in London. She wrote.")
+    (source / "b.txt").write_text("Rivers run to the sea.")
+    write_lines(
+        source / "c.jsonl", {"one": "The first record.", "two": "The second record.", "three": "The third."}
+    )
+    return source

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import math
+import os
+import sys
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -12,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from agentmtl.index.batch import entity_id, index_text
-from agentmtl.index.build import BuildReport, add_documents
+from agentmtl.index.build import BuildReport, add_documents, add_paths
 from agentmtl.index.manifest import IndexSettings
 from agentmtl.index.snapshot import Snapshot
 from agentmtl.index.store import Store
@@ -36,7 +39,9 @@ class ToyEncoder:
 
     def encode(self, texts: Sequence[str], side: Side = "document") -> Vectors:
         self.texts += texts
-        return np.stack([self.vector(text) for text in texts]) if texts else np.empty((0, DIMENSION), np.float32)
+        return (
+            np.stack([self.vector(text) for text in texts]) if texts else np.empty((0, DIMENSION), np.float32)
+        )
 
     def vector(self, text: str) -> Vectors:
         size = self.identity.dimension
@@ -97,6 +102,17 @@ def compact(folder: Path) -> None:
         pass
 
 
+def read(folder: Path, source: Path, encoder: ToyEncoder, **how: Any) -> BuildReport:
+    """Read the files under `source` into the index in `folder`."""
+    with Store(folder).write(settings(encoder), encoder) as transaction:
+        return add_paths(transaction, [source], **how)
+
+
+def write_lines(path: Path, records: Mapping[str, str]) -> None:
+    """A .jsonl file of these ids and texts."""
+    path.write_text("".join(json.dumps({"id": i, "text": t}) + "\n" for i, t in records.items()))
+
+
 # --- what an index answers ------------------------------------------------------------------------------
 
 QUERIES = ("Ada Lovelace in London", "engines rivers", "compiler", "東京", "unseen words")
@@ -104,7 +120,10 @@ FILTERS = (None, 'lang == "en"', "year >= 1905 or not year")
 
 
 def answers(
-    snapshot: Snapshot, encoder: ToyEncoder, depths: Sequence[int] = (1, 3, 1000), queries: Sequence[str] = QUERIES
+    snapshot: Snapshot,
+    encoder: ToyEncoder,
+    depths: Sequence[int] = (1, 3, 1000),
+    queries: Sequence[str] = QUERIES,
 ) -> dict[str, list[tuple[str, float]]]:
     """(unit id, score) lists for every level, channel, filter, query and depth."""
     retriever = Retriever(snapshot, encoder)
@@ -116,7 +135,12 @@ def answers(
                 for channel in ("dense", "lexical", "fused"):
                     for k in depths:
                         hits = retriever.retrieve(
-                            query, level=level, k=k, where=where, channel=channel, vector=vector  # type: ignore[arg-type]
+                            query,
+                            level=level,
+                            k=k,
+                            where=where,
+                            channel=channel,
+                            vector=vector,  # type: ignore[arg-type]
                         )
                         name = f"{level}/{channel}/{where}/{query}/{k}"
                         found[name] = list(zip(hits.ids, map(float, hits.scores), strict=True))
@@ -139,7 +163,9 @@ def content(snapshot: Snapshot) -> dict[str, Any]:
     """All that an index holds and a reader can see, whatever its segments: documents and units by id."""
     documents = {
         row[1]: row[2:]
-        for _, row in snapshot.live_rows("SELECT row, key, source_id, file, title, text, metadata FROM documents")
+        for _, row in snapshot.live_rows(
+            "SELECT row, key, source_id, file, title, text, metadata FROM documents"
+        )
     }
     units = {}
     for level in snapshot.settings.levels:
@@ -150,10 +176,17 @@ def content(snapshot: Snapshot) -> dict[str, Any]:
     return {"documents": documents, "units": units}
 
 
+def keys(folder: Path) -> set[str]:
+    """Of the live documents."""
+    return set(content(Store(folder).open())["documents"])
+
+
 # --- oracles ---------------------------------------------------------------------------------------------
 
 
-def oracle_units(documents: Iterable[Document], config: IndexSettings) -> dict[Level, dict[str, tuple[str, Any]]]:
+def oracle_units(
+    documents: Iterable[Document], config: IndexSettings
+) -> dict[Level, dict[str, tuple[str, Any]]]:
     """Level → unit id → (indexed text, passage texts of a document or None)."""
     found: dict[Level, dict[str, tuple[str, Any]]] = {level: {} for level in LEVELS}
     for item in documents:
@@ -167,7 +200,9 @@ def oracle_units(documents: Iterable[Document], config: IndexSettings) -> dict[L
     return found
 
 
-def oracle_dense(units: Mapping[str, tuple[str, Any]], encoder: ToyEncoder, query: Vectors) -> dict[str, float]:
+def oracle_dense(
+    units: Mapping[str, tuple[str, Any]], encoder: ToyEncoder, query: Vectors
+) -> dict[str, float]:
     """Unit id → inner product, in double precision."""
     scores = {}
     for id_, (text, passages) in units.items():
@@ -203,3 +238,15 @@ def assert_ranked(found: Sequence[tuple[str, float]], scores: Mapping[str, float
     best = sorted(scores.values(), reverse=True)[:k]
     np.testing.assert_allclose([s for _, s in found], best, rtol=0, atol=1e-5)
     np.testing.assert_allclose([s for _, s in found], [scores[i] for i, _ in found], rtol=0, atol=1e-5)
+
+
+def distinct_texts(documents: Sequence[Document], encoder: ToyEncoder) -> set[str]:
+    """The texts a build must encode: all but those of documents, whose vectors are means."""
+    units = oracle_units(documents, settings(encoder))
+    levels: tuple[Level, ...] = ("passage", "sentence", "entity")
+    return {text for level in levels for text, _ in units[level].values()}
+
+
+def python_path() -> str:
+    """PYTHONPATH for another process that imports what this one does."""
+    return os.pathsep.join(path or str(Path.cwd()) for path in sys.path)

@@ -1,0 +1,51 @@
+"""Operations on a small index, run by `test_store_crash.py` under injected faults."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import faiss  # noqa: F401 - imported here, once, and not in every forked case
+import numpy as np  # noqa: F401
+
+from agentmtl.index import merge, transaction
+from agentmtl.index.build import rebuild
+from agentmtl.index.store import Store
+
+from . import toy
+
+transaction.FLUSH_UNITS = 20  # several segments in one transaction
+transaction.MAX_SMALL = 3
+merge.MERGED_UNITS = 80
+
+
+def first_build(workdir: Path) -> None:
+    toy.build(workdir / "index", toy.several(3), toy.ToyEncoder())
+
+
+def add(workdir: Path) -> None:
+    toy.build(workdir / "index", toy.several(3, start=5), toy.ToyEncoder())
+
+
+def update(workdir: Path) -> None:
+    changed = [toy.document(f"d{i}", [i + 3, i + 1], i, year=2000) for i in (0, 3)]
+    toy.build(workdir / "index", changed, toy.ToyEncoder())
+
+
+def delete(workdir: Path) -> None:
+    toy.delete(workdir / "index", ["d1", "d2"])
+
+
+def compact(workdir: Path) -> None:
+    toy.compact(workdir / "index")
+
+
+def re_encode(workdir: Path) -> None:
+    encoder = toy.ToyEncoder("other")
+    rebuild(Store(workdir / "index"), toy.settings(encoder), encoder)
+
+
+def prepare(workdir: Path) -> None:
+    """The index every operation but the first build starts from: three generations, some of it deleted."""
+    toy.build(workdir / "index", toy.several(3), toy.ToyEncoder())
+    toy.build(workdir / "index", toy.several(2, start=3), toy.ToyEncoder())
+    toy.delete(workdir / "index", ["d4"])
