@@ -26,7 +26,9 @@ from agentmtl.trunk.encoder import Vectors
 MIN_WORDS = 4  # of a sentence that may be evidence
 
 # Words that ask and that an answer does not repeat (English; elsewhere idf alone tells words apart).
-ASKING = frozenset("who whom whose what which where when why how did do doe".split())  # "doe": does, as spelt
+ASKING = frozenset(
+    ["who", "whom", "whose", "what", "which", "where", "when", "why", "how", "did", "do", "doe"]
+)  # "doe": does, as the index spells it
 
 
 @dataclass(frozen=True, slots=True)

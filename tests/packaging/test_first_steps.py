@@ -9,25 +9,40 @@ import shlex
 import subprocess
 import sys
 import venv
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parents[2]
+CACHE = Path()  # set by `shared_cache`
 README = (ROOT / "README.md").read_text("utf-8")
 
 
+@pytest.fixture(scope="module", autouse=True)
+def shared_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """The network made for this processor is kept over the tests here: making it takes seconds."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("tests.packaging.test_first_steps.CACHE", tmp_path_factory.mktemp("models"))
+        yield
+
+
 def run(arguments: list[str], place: Path, **environment: str) -> subprocess.CompletedProcess[str]:
-    """Run a command in `place` with folders of its own (the model cache is shared over the tests here)."""
-    own = {f"AGENTMTL_{kind}_DIR": str(place / kind.lower()) for kind in ("DATA", "CONFIG", "CACHE")}
+    """Run a command in `place` with data and settings of its own."""
+    own = {f"AGENTMTL_{kind}_DIR": str(place / kind.lower()) for kind in ("DATA", "CONFIG")}
+    own["AGENTMTL_CACHE_DIR"] = str(CACHE)
     return subprocess.run(
-        arguments, cwd=place, env={**os.environ, **own, **environment}, capture_output=True, text=True, timeout=280
+        arguments,
+        cwd=place,
+        env={**os.environ, **own, **environment},
+        capture_output=True,
+        text=True,
+        timeout=280,
     )
 
 
 def agentmtl(place: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    fast_to_start = {"AGENTMTL_BACKEND": "torch-fp32"}  # making the OpenVINO network takes longer than a test may
-    return run([sys.executable, "-m", "agentmtl", *arguments], place, **fast_to_start)
+    return run([sys.executable, "-m", "agentmtl", *arguments], place)
 
 
 def fenced(language: str) -> list[str]:
@@ -63,7 +78,12 @@ def test_the_commands_of_the_readme_run(tmp_path: Path) -> None:
     docs = tmp_path / "docs"
     docs.mkdir()
     (docs / "ada.md").write_text("# Ada Lovelace\n\nAda Lovelace wrote the first computer program in 1843.\n")
-    lines = [line[2:] for block in fenced("console") for line in block.splitlines() if line.startswith("$ agentmtl")]
+    lines = [
+        line[2:]
+        for block in fenced("console")
+        for line in block.splitlines()
+        if line.startswith("$ agentmtl")
+    ]
     assert len(lines) >= 5
     for line in lines:
         done = agentmtl(tmp_path, *shlex.split(line)[1:])
@@ -79,7 +99,9 @@ def test_doctor_finds_everything_that_is_needed(tmp_path: Path) -> None:
 def test_eval_prints_the_contract(tmp_path: Path) -> None:
     data = tmp_path / "set"
     data.mkdir()
-    rows = [{"id": f"d{i}", "title": f"T{i}", "text": f"Thing {i} was made in {1900 + i}."} for i in range(12)]
+    rows = [
+        {"id": f"d{i}", "title": f"T{i}", "text": f"Thing {i} was made in {1900 + i}."} for i in range(12)
+    ]
     (data / "corpus.jsonl").write_text("".join(json.dumps(r) + "\n" for r in rows))
     asked = [
         {"id": f"q{i}", "question": f"When was thing {i} made?", "answer": str(1900 + i), "answers": [str(1900 + i)],
@@ -90,7 +112,17 @@ def test_eval_prints_the_contract(tmp_path: Path) -> None:
         done = agentmtl(tmp_path, "eval", command, "--data", str(data), "--json")
         assert done.returncode == 0, done.stderr
         report = json.loads(done.stdout)
-        assert {"schema", "benchmark", "data", "n", "seed", "methods", "default", "seconds", "commands"} <= set(report)
+        assert {
+            "schema",
+            "benchmark",
+            "data",
+            "n",
+            "seed",
+            "methods",
+            "default",
+            "seconds",
+            "commands",
+        } <= set(report)
         assert report["n"] == 6 and report["default"] in report["methods"]
 
 
@@ -109,5 +141,5 @@ def test_the_wheel_runs_the_demo_away_from_the_checkout(tmp_path: Path) -> None:
     (site / "others.pth").write_text(f"{theirs}\n")
     where = run([str(python), "-c", "import agentmtl; print(agentmtl.__file__)"], tmp_path)
     assert where.stdout.startswith(str(tmp_path)), where.stdout
-    done = run([str(tmp_path / "env" / "bin" / "agentmtl"), "demo"], tmp_path, AGENTMTL_BACKEND="torch-fp32")
+    done = run([str(tmp_path / "env" / "bin" / "agentmtl"), "demo"], tmp_path)
     assert done.returncode == 0 and "Foulby" in done.stdout, done.stderr
