@@ -104,9 +104,15 @@ def test_eval_prints_the_contract(tmp_path: Path) -> None:
     ]
     (data / "corpus.jsonl").write_text("".join(json.dumps(r) + "\n" for r in rows))
     asked = [
-        {"id": f"q{i}", "question": f"When was thing {i} made?", "answer": str(1900 + i), "answers": [str(1900 + i)],
-         "gold": [f"d{i}"]} for i in range(6)
-    ]  # fmt: skip
+        {
+            "id": f"q{i}",
+            "question": f"When was thing {i} made?",
+            "answer": str(1900 + i),
+            "answers": [str(1900 + i)],
+            "gold": [f"d{i}"],
+        }
+        for i in range(6)
+    ]
     (data / "questions.jsonl").write_text("".join(json.dumps(r) + "\n" for r in asked))
     for command in ("multihop", "answers"):
         done = agentmtl(tmp_path, "eval", command, "--data", str(data), "--json")
