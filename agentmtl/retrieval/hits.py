@@ -78,6 +78,10 @@ class Hits(Sequence[Hit]):
             addresses = self.addresses
             units = self._snapshot.units(self.level, addresses)
             scores = np.asarray(self.scores, np.float64).tolist()
+            if self._channels is None and not self._query:  # of a vector: nothing to look up for each
+                found = zip(units, scores, strict=True)
+                self._hits = [Hit(unit, score, {self._channel: score}) for unit, score in found]
+                return self._hits
             query = set(words(self._query)) if self._query else set()
             self._hits = [
                 Hit(unit, score, self._scores_of(address, score), self._keys(unit.text, query))

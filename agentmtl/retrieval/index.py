@@ -257,25 +257,12 @@ class Index:
         names no document.
         """
         with self._store.write() as transaction:
-            keys = [key for id_ in ids for key in self._keys_of(id_)]
+            snapshot = self._store.open(known=self.snapshot)
+            keys = [key for id_ in ids for key in _keys_of(snapshot, id_)]
             for key in dict.fromkeys(keys):
                 transaction.delete(key)
         self.refresh()
         return len(set(keys))
-
-    def _keys_of(self, id_: str) -> list[str]:
-        snapshot = self._store.open(known=self.snapshot)
-        for column in ("key", "source_id", "file"):
-            if found := snapshot.documents(column, id_):
-                return [key for _, _, key in found]
-        place = snapshot.locate([id_]).get(id_)
-        if place is None:
-            raise UsageError(f"No document is called {id_!r}.", "See what there is: agentmtl index list DIR")
-        level, (number, position) = place
-        if level != "document":
-            raise UsageError(f"{id_} is a {level}.", "Delete the document it belongs to, by its source id.")
-        row = int(snapshot.segments[number].levels[level].docs[position])
-        return [snapshot.document_key(number, row)]
 
     def compact(self, *, progress: Progress = _silent) -> None:
         """Rewrite the segments without deleted units, which erases their text from the folder."""
@@ -314,6 +301,21 @@ class Index:
     async def adelete(self, ids: Iterable[str]) -> int:
         """`delete` in a worker thread."""
         return await asyncio.to_thread(self.delete, ids)
+
+
+def _keys_of(snapshot: Snapshot, id_: str) -> list[str]:
+    """The keys of the documents that `id_` names: a key, a source id, a file or a document unit's id."""
+    for column in ("key", "source_id", "file"):
+        if found := snapshot.documents(column, id_):
+            return [key for _, _, key in found]
+    place = snapshot.locate([id_]).get(id_)
+    if place is None:
+        raise UsageError(f"No document is called {id_!r}.", "See what there is: agentmtl index list DIR")
+    level, (number, position) = place
+    if level != "document":
+        raise UsageError(f"{id_} is a {level}.", "Delete the document it belongs to, by its source id.")
+    row = int(snapshot.segments[number].levels[level].docs[position])
+    return [snapshot.document_key(number, row)]
 
 
 def _refuse_other_settings(store: Store, wanted: IndexSettings) -> None:

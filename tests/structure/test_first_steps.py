@@ -23,7 +23,7 @@ README = (ROOT / "README.md").read_text("utf-8")
 def shared_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """The network made for this processor is kept over the tests here: making it takes seconds."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("tests.packaging.test_first_steps.CACHE", tmp_path_factory.mktemp("models"))
+        patch.setattr("tests.structure.test_first_steps.CACHE", tmp_path_factory.mktemp("models"))
         yield
 
 
