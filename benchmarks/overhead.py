@@ -13,18 +13,20 @@ from __future__ import annotations
 
 import argparse
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import faiss
 from timing import (
     DIMENSION,
+    FAISS_THRESHOLD,
     DigestEncoder,
     K,
     Row,
     Spread,
     langchain_store,
+    over,
     parser,
     pin_threads,
     random_queries,
@@ -38,7 +40,6 @@ from agentmtl.trunk.encoder import Vectors
 
 LAZY_TARGETS = {1_000: 2.0, 20_000: 1.1}
 TEXT_TARGETS = {1_000: 5.0}
-FAISS_THRESHOLD = faiss.cvar.distance_compute_blas_threshold  # as it comes; opening an index changes it
 Search = Callable[[Any], object]
 
 
@@ -70,17 +71,6 @@ def check_equal(index: Index, raw: Any, store: Any, queries: Vectors) -> None:
         wanted = raw.search(query[None], K)[1][0].tolist()
         assert [int(hit.unit.source_id) for hit in index.retrieve(query, k=K)] == wanted
         assert [d.metadata["n"] for d in store.similarity_search_by_vector(query.tolist(), k=K)] == wanted
-
-
-def over(queries: Sequence[Any], search: Search, threshold: int) -> Callable[[], None]:
-    """All queries, with FAISS's threshold for BLAS as the candidate has it."""
-
-    def run() -> None:
-        faiss.cvar.distance_compute_blas_threshold = threshold
-        for query in queries:
-            search(query)
-
-    return run
 
 
 def measure(units: int, queries: Vectors, arguments: argparse.Namespace) -> list[Row]:

@@ -16,12 +16,13 @@ import subprocess
 import sys
 import time
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+import faiss
 import numpy as np
 
 from agentmtl.trunk.encoder import EncoderIdentity, Side, Vectors
@@ -30,6 +31,7 @@ SEED = 20254
 DIMENSION = 384
 K = 10
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+FAISS_THRESHOLD = faiss.cvar.distance_compute_blas_threshold  # as it comes; opening an index changes it
 PACKAGES = ("numpy", "faiss-cpu", "langchain-community", "langchain-core")
 
 
@@ -107,6 +109,17 @@ def take_turns(
             if turn:
                 taken[name].append(CLOCKS[clock]() - start)
     return taken
+
+
+def over(queries: Iterable[Any], search: Callable[[Any], object], threshold: int) -> Callable[[], None]:
+    """All queries, one at a time, with this candidate's threshold for BLAS in FAISS, which is global."""
+
+    def run() -> None:
+        faiss.cvar.distance_compute_blas_threshold = threshold
+        for query in queries:
+            search(query)
+
+    return run
 
 
 def ratio(taken: Mapping[str, Sequence[float]], name: str, baseline: str) -> Spread:
@@ -199,8 +212,6 @@ def report(benchmark: str, rows: Sequence[Row], arguments: argparse.Namespace) -
 
 def langchain_store(texts: Sequence[str], vectors: Vectors, metadata: Sequence[dict[str, Any]]) -> Any:
     """LangChain's FAISS store over these texts and vectors, by inner product; text n is called str(n)."""
-    import faiss
-
     warnings.simplefilter("ignore", DeprecationWarning)  # the package says that it is no longer kept up
     from langchain_community.docstore.in_memory import InMemoryDocstore
     from langchain_community.vectorstores import FAISS

@@ -232,12 +232,13 @@ def test_compact_erases_the_bytes(folder: Path, tmp_path: Path, encoder: toy.Toy
 
 def test_open_files_are_closed_with_the_last_reference(folder: Path, encoder: toy.ToyEncoder) -> None:
     toy.build(folder, toy.several(4), encoder)
+    gc.collect()  # what earlier tests left open is not counted
     before = len(list(Path("/proc/self/fd").iterdir()))
     held = [Store(folder).open() for _ in range(5)]
     assert len(list(Path("/proc/self/fd").iterdir())) > before
     del held
     gc.collect()
-    assert len(list(Path("/proc/self/fd").iterdir())) == before
+    assert len(list(Path("/proc/self/fd").iterdir())) <= before
 
 
 # --- the public face

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import atexit
 import importlib.util
+import shutil
+import tempfile
 from functools import cache
+from pathlib import Path
 
 import pytest
 
@@ -24,4 +28,12 @@ def default_encoder(backend: str) -> Encoder:
         import torch
 
         torch.set_num_threads(1)  # test workers share the cores; waiting threads would spin
-    return load_encoder("default", backend=backend)
+    return load_encoder("default", backend=backend, cache_dir=models())
+
+
+@cache
+def models() -> Path:
+    """Where the networks converted in this test run are kept; removed at its end."""
+    folder = tempfile.mkdtemp(prefix="agentmtl-models-")
+    atexit.register(shutil.rmtree, folder)
+    return Path(folder)

@@ -12,10 +12,9 @@ import pytest
 
 from agentmtl.errors import EncoderError
 from agentmtl.trunk import TransformerEncoder, load_encoder, transformer
-from agentmtl.trunk.cache import default_cache_dir
 from agentmtl.trunk.model_files import ModelFiles
 
-from .default_model import default_encoder, needs_bf16, needs_model, needs_openvino
+from .default_model import default_encoder, models, needs_bf16, needs_model, needs_openvino
 
 pytestmark = needs_model
 TEXTS = [
@@ -63,10 +62,10 @@ def test_a_damaged_conversion_is_made_again(
     from agentmtl.trunk import openvino_network
 
     made = default_encoder("openvino").encode(TEXTS)  # the shared conversion exists from here on
-    shutil.copytree(default_cache_dir() / "openvino", tmp_path / "openvino")
+    shutil.copytree(models() / "openvino", tmp_path / "openvino")
     damaged = next(tmp_path.glob(f"openvino/*/{name}"))
     damaged.write_bytes(damaged.read_bytes()[:-100])
-    source = next(p for p in (default_cache_dir() / "openvino").glob("*/network.xml"))
+    source = next(p for p in (models() / "openvino").glob("*/network.xml"))
 
     def convert(files: ModelFiles, cutter: object, target: Path) -> float:
         shutil.copy(source, target)
@@ -107,7 +106,7 @@ def test_a_conversion_that_strays_is_refused_once(tmp_path: Path, monkeypatch: p
         return 0.98
 
     monkeypatch.setattr(openvino_network, "_convert", convert)
-    files = default_files(default_cache_dir())
+    files = default_files(models())
     for _ in range(2):
         with pytest.raises(EncoderError, match=r"stray .*0\.98"):
             openvino_network.open_openvino(files, TokenCutter(files), tmp_path)
@@ -126,7 +125,7 @@ def test_a_backend_that_does_not_open_gives_way_to_the_next(
 
     monkeypatch.setattr(transformer, "_open", refuse)
     encoder = TransformerEncoder(
-        default_files(default_cache_dir()), ("openvino", "torch-fp32"), default_cache_dir()
+        default_files(models()), ("openvino", "torch-fp32"), models()
     )
     assert encoder.backend == "openvino"
     assert encoder.encode(["x"]).shape == (1, 384)
@@ -137,7 +136,7 @@ def test_a_backend_that_does_not_open_gives_way_to_the_next(
 @pytest.mark.slow
 def test_other_poolings_run_in_sentence_transformers(tmp_path: Path) -> None:
     folder = tmp_path / "model"
-    shutil.copytree(default_files(default_cache_dir()).folder, folder)
+    shutil.copytree(default_files(models()).folder, folder)
     pooling = {"word_embedding_dimension": 384, "pooling_mode": ["cls", "mean"]}
     (folder / "1_Pooling" / "config.json").write_text(json.dumps(pooling))
     encoder = load_encoder(str(folder), cache_dir=tmp_path)
@@ -152,7 +151,7 @@ def test_first_token_pooling_equals_sentence_transformers(tmp_path: Path) -> Non
     from sentence_transformers import SentenceTransformer
 
     folder = tmp_path / "model"
-    shutil.copytree(default_files(default_cache_dir()).folder, folder)
+    shutil.copytree(default_files(models()).folder, folder)
     pooling = {"word_embedding_dimension": 384, "pooling_mode_cls_token": True}
     (folder / "1_Pooling" / "config.json").write_text(json.dumps(pooling))
     (folder / "config_sentence_transformers.json").write_text(
