@@ -122,13 +122,14 @@ class Evidence:
     """What was gathered for a question, best first.
 
     `sentences` are those of all hops, each by its best score; `first_hop` those that the question alone
-    found, in `passages`.
+    found, in `passages`. `idf` weighs the question's words by how rare they are in the index.
     """
 
     question: str
     passages: tuple[Hit, ...] = ()
     sentences: tuple[Hit, ...] = ()
     first_hop: tuple[Hit, ...] = ()
+    idf: Mapping[str, float] = field(default_factory=dict)
     bridges: tuple[str, ...] = ()  # entity names that led from one hop to the next
 
 

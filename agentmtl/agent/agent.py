@@ -44,7 +44,7 @@ class Agent:
             raise UsageError(f"hops must be 1 or 2, not {hops}.", "Leave it out for the default of 2.")
         self._index = index
         self._hops = hops
-        self._expert = expert or SentenceExpert(index)
+        self._expert = expert or SentenceExpert()
         self.threshold = threshold if threshold >= 0 else getattr(self._expert, "threshold", 0.5)
         self._journal = Journal() if log else None
 

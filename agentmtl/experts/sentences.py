@@ -13,8 +13,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from agentmtl.experts.support import SupportModel, question_idf
-from agentmtl.retrieval.index import Index
+from agentmtl.experts.support import SupportModel
 from agentmtl.schema import Candidate, Citation, Evidence, Hit
 
 NAME = "sentences"
@@ -38,10 +37,7 @@ class SentenceExpert:
     name = NAME
     card = "Answers factual questions by quoting the sentences of the documents that support the answer."
 
-    def __init__(
-        self, index: Index, settings: SentenceSettings | None = None, support: SupportModel | None = None
-    ) -> None:
-        self._index = index
+    def __init__(self, settings: SentenceSettings | None = None, support: SupportModel | None = None) -> None:
         self._settings = settings or SentenceSettings()
         self._support = support or SupportModel.load()
         self.threshold = self._support.threshold
@@ -55,9 +51,8 @@ class SentenceExpert:
         """
         if not evidence.sentences:
             return []
-        weights = question_idf(self._index.snapshot, question)
-        chosen = sorted(self._choose(evidence, weights), key=lambda hit: hit.hop)
-        confidence = self._support.score_evidence(question, evidence, self._index.snapshot)
+        chosen = sorted(self._choose(evidence), key=lambda hit: hit.hop)
+        confidence = self._support.score_evidence(evidence)
         return [Candidate(answer_text(chosen), citations(chosen), confidence, NAME)]
 
     async def apropose(
@@ -66,12 +61,12 @@ class SentenceExpert:
         """`propose` in a worker thread."""
         return await asyncio.to_thread(self.propose, question, evidence, demonstrations, n)
 
-    def _choose(self, evidence: Evidence, weights: Mapping[str, float]) -> list[Hit]:
+    def _choose(self, evidence: Evidence) -> list[Hit]:
         pool = list(evidence.sentences[: self._settings.considered])
         chosen: list[Hit] = []
         while pool and len(chosen) < self._settings.most:
-            best = max(pool, key=lambda hit: self._worth(hit, chosen, weights))
-            if chosen and self._worth(best, chosen, weights) < self._settings.stop * chosen[0].score:
+            best = max(pool, key=lambda hit: self._worth(hit, chosen, evidence.idf))
+            if chosen and self._worth(best, chosen, evidence.idf) < self._settings.stop * chosen[0].score:
                 break
             chosen.append(best)
             pool.remove(best)

@@ -19,9 +19,6 @@ from numpy.typing import NDArray
 
 from agentmtl.errors import UsageError
 from agentmtl.experts.support_features import PassageEvidence, SentenceEvidence, support_features
-from agentmtl.index.snapshot import Snapshot
-from agentmtl.index.tokens import words
-from agentmtl.retrieval import lexical
 from agentmtl.schema import Evidence
 
 FORMAT = 1
@@ -102,10 +99,10 @@ class SupportModel:
         logit = float((row - self.mean) / self.scale @ self.weights) + self.bias
         return 1.0 / (1.0 + math.exp(-max(-50.0, min(50.0, logit))))
 
-    def score_evidence(self, question: str, evidence: Evidence, snapshot: Snapshot) -> float:
-        """`score` of gathered evidence; `snapshot` is the generation it was gathered from."""
+    def score_evidence(self, evidence: Evidence) -> float:
+        """`score` of gathered evidence."""
         sentences, passages = first_hop(evidence)
-        return self.score(question, sentences, passages, question_idf(snapshot, question))
+        return self.score(evidence.question, sentences, passages, evidence.idf)
 
 
 def first_hop(evidence: Evidence) -> tuple[list[SentenceEvidence], list[PassageEvidence]]:
@@ -130,10 +127,3 @@ def _passage_of(evidence: Evidence, source_id: str, start: int) -> int | None:
         if hit.unit.source_id == source_id and hit.unit.start <= start < hit.unit.end:
             return place
     return None
-
-
-def question_idf(snapshot: Snapshot, question: str) -> dict[str, float]:
-    """The question's words with their idf over the live passages."""
-    units = max(snapshot.count("passage"), 1)
-    terms = dict.fromkeys(words(question))
-    return {t: lexical.idf(units, lexical.document_frequency(snapshot, "passage", t)) for t in terms}

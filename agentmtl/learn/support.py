@@ -26,10 +26,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from agentmtl.errors import UsageError
-from agentmtl.experts.support import SupportModel, first_hop, question_idf
+from agentmtl.experts.support import SupportModel, first_hop
 from agentmtl.experts.support_features import support_features
 from agentmtl.retrieval.evidence import EvidenceSettings, gather
-from agentmtl.retrieval.index import Index
+from agentmtl.retrieval.index import EncoderSpec, Index
 from agentmtl.retrieval.retriever import Retriever
 from agentmtl.schema import Document, Evidence
 
@@ -62,14 +62,14 @@ class Examples:
         return np.where(self.removed == 1, REMOVED_WEIGHT, 1.0)
 
 
-def train_support(data: Path, out: Path, seed: int = 0) -> SupportModel:
+def train_support(data: Path, out: Path, seed: int = 0, encoder: EncoderSpec = "default") -> SupportModel:
     """Train on a file of {title, context, question, answers, answerable}; write the model to `out`.
 
     `data` is JSON Lines of at least two articles. Raises UsageError for another kind of file, and what
     building an index raises.
     """
     records = _read(data)
-    examples = collect(records)
+    examples = collect(records, encoder)
     folds = folds_by_article(examples.articles, seed)
     held_out = cross_validate(examples, folds)
     raw = fit(examples)
@@ -106,10 +106,10 @@ def _read(data: Path) -> list[dict[str, Any]]:
     return records
 
 
-def collect(records: Sequence[dict[str, Any]]) -> Examples:
+def collect(records: Sequence[dict[str, Any]], encoder: EncoderSpec = "default") -> Examples:
     """Index the distinct contexts, gather evidence for each question, and take its features."""
     with tempfile.TemporaryDirectory() as folder:
-        index = Index.create(Path(folder) / "contexts")
+        index = Index.create(Path(folder) / "contexts", encoder=encoder)
         documents = {_source(r): Document(_source(r), r["context"], r["title"]) for r in records}
         index.add(documents.values())
         rows = [row for record in records for row in _rows(index, record)]
@@ -140,13 +140,12 @@ class _Row:
 def _rows(index: Index, record: dict[str, Any]) -> Iterator[_Row]:
     """The question over the whole index and, if it can be answered, over the index without its context."""
     retriever, question = index.retriever, record["question"]
-    idf = question_idf(retriever.snapshot, question)
     answers = [answer["text"] for answer in record["answers"]]
     for removed in (False, True)[: 1 + bool(record["answerable"])]:
         evidence = _without(retriever, record) if removed else gather(retriever, question, hops=1)
         sentences, passages = first_hop(evidence)
         if sentences:
-            found = support_features(question, sentences, passages, idf)
+            found = support_features(question, sentences, passages, evidence.idf)
             can = bool(record["answerable"]) and not removed
             held = any(answer in sentences[0].text for answer in answers)
             yield _Row(found, can, can and held, removed, record["title"])

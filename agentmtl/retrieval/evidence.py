@@ -69,7 +69,7 @@ def gather(
     scorer = _SentenceScorer(retriever.snapshot, question, settings)
     first = scorer.hop(vector, _scaled(passages), hop=1)[: settings.sentences]
     if hops < 2:
-        return Evidence(question, tuple(passages), tuple(first), tuple(first))
+        return Evidence(question, tuple(passages), tuple(first), tuple(first), scorer.idf)
     bridges = _bridges(retriever, question, first, where, settings)
     second, names = _second_hop(retriever, scorer, question, bridges, settings)
     best: dict[str, Hit] = {}
@@ -77,7 +77,7 @@ def gather(
         if hit.id not in best or best[hit.id].score < hit.score:
             best[hit.id] = hit
     ranked = sorted(best.values(), key=lambda h: (-h.score, h.id))
-    return Evidence(question, tuple(passages), tuple(ranked), tuple(first), tuple(names))
+    return Evidence(question, tuple(passages), tuple(ranked), tuple(first), scorer.idf, tuple(names))
 
 
 def _scaled(hits: Hits) -> dict[Address, float]:
@@ -94,7 +94,8 @@ class _SentenceScorer:
     def __init__(self, snapshot: Snapshot, question: str, settings: EvidenceSettings) -> None:
         self._snapshot = snapshot
         self._settings = settings
-        self._terms = _weights(snapshot, question)
+        self.idf = question_idf(snapshot, question)
+        self._terms = {t: w for t, w in self.idf.items() if t not in ASKING}
 
     def hop(
         self, vector: Vectors, passages: Mapping[Address, float], hop: int, known: Iterable[str] = ()
@@ -150,10 +151,10 @@ def _is_heading(unit: Unit) -> bool:
     return unit.text == unit.title or len(unit.text.split()) < MIN_WORDS
 
 
-def _weights(snapshot: Snapshot, question: str) -> dict[str, float]:
-    """The question's words with their idf over passages."""
+def question_idf(snapshot: Snapshot, question: str) -> dict[str, float]:
+    """The question's words with their idf over the live passages."""
     units = max(snapshot.count("passage"), 1)
-    terms = [t for t in dict.fromkeys(words(question)) if t not in ASKING]
+    terms = dict.fromkeys(words(question))
     return {t: lexical.idf(units, lexical.document_frequency(snapshot, "passage", t)) for t in terms}
 
 

@@ -225,8 +225,8 @@ def test_training_separates_separable_questions_and_repeats_itself(
     data = tmp_path / "train.jsonl"
     data.write_text("\n".join(json.dumps(r) for r in records()))
     monkeypatch.setattr(learn, "FOLDS", 3)
-    first = learn.train_support(data, tmp_path / "one.json", seed=1)
-    learn.train_support(data, tmp_path / "two.json", seed=1)
+    first = learn.train_support(data, tmp_path / "one.json", seed=1, encoder="hashing")
+    learn.train_support(data, tmp_path / "two.json", seed=1, encoder="hashing")
     assert (tmp_path / "one.json").read_bytes() == (tmp_path / "two.json").read_bytes()
     assert first.card["cross_validation"]["auroc"] == 1.0
     assert SupportModel.load(tmp_path / "one.json").features == first.features
