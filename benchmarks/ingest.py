@@ -149,6 +149,7 @@ def whole(arguments: argparse.Namespace, place: Path) -> list[Row]:
         once("texts encoded", sum(map(len, recording.windows)), ""),
         once("whole corpus, build", seconds, "s", at_most=WHOLE_TARGET),
         once("of which in the encoder", recording.seconds, "s"),
+        once("share of the build in the encoder", recording.seconds / seconds, "", at_least=TARGET),
     ]
 
 
