@@ -124,9 +124,7 @@ def test_a_backend_that_does_not_open_gives_way_to_the_next(
         return opened("torch-fp32", *rest)  # type: ignore[arg-type]
 
     monkeypatch.setattr(transformer, "_open", refuse)
-    encoder = TransformerEncoder(
-        default_files(models()), ("openvino", "torch-fp32"), models()
-    )
+    encoder = TransformerEncoder(default_files(models()), ("openvino", "torch-fp32"), models())
     assert encoder.backend == "openvino"
     assert encoder.encode(["x"]).shape == (1, 384)
     assert encoder.backend == "torch-fp32"
