@@ -40,6 +40,7 @@ from agentmtl.trunk.encoder import Vectors
 
 LAZY_TARGETS = {1_000: 2.0, 20_000: 1.1}
 TEXT_TARGETS = {1_000: 5.0}
+MANY = 20_000  # beyond it a round has fewer queries
 Search = Callable[[Any], object]
 
 
@@ -103,14 +104,12 @@ def measure(units: int, queries: Vectors, arguments: argparse.Namespace) -> list
 def main() -> None:
     options = parser(__doc__, rounds=15)
     options.add_argument("--units", type=int, nargs="+", default=[1_000, 20_000, 200_000])
-    options.add_argument(
-        "--queries", type=int, default=100, help="at 1,000 units; fewer in proportion beyond"
-    )
+    options.add_argument("--queries", type=int, default=100, help="a fifth of it beyond 20,000 units")
     arguments = options.parse_args()
     pin_threads(arguments.threads)
     rows: list[Row] = []
     for units in arguments.units:
-        count = max(5, arguments.queries * 1_000 // max(units, 1_000))
+        count = arguments.queries if units <= MANY else max(1, arguments.queries // 5)
         rows += measure(units, random_queries(count), arguments)
     report("overhead", rows, arguments)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import faiss  # noqa: F401 - imported here, once, and not in every forked case
@@ -13,9 +14,12 @@ from agentmtl.index.store import Store
 
 from . import toy
 
-transaction.FLUSH_UNITS = 20  # several segments in one transaction
-transaction.MAX_SMALL = 3
-merge.MERGED_UNITS = 80
+# So small that one transaction writes several segments. The server of injected faults, which is told apart
+# by its preloaded library, keeps them; in the tests' own process a fixture sets them and takes them back.
+SMALL = ((transaction, "FLUSH_UNITS", 20), (transaction, "MAX_SMALL", 3), (merge, "MERGED_UNITS", 80))
+if "LD_PRELOAD" in os.environ:
+    for module, name, value in SMALL:
+        setattr(module, name, value)
 
 
 def first_build(workdir: Path) -> None:

@@ -24,6 +24,15 @@ OPERATIONS = ("first_build", "add", "update", "delete", "compact", "re_encode")
 CASES = store_cases.__name__
 
 
+@pytest.fixture(scope="module", autouse=True)
+def small_segments() -> Iterator[None]:
+    """The sizes that the server of injected faults works with."""
+    with pytest.MonkeyPatch.context() as patch:
+        for module, name, value in store_cases.SMALL:
+            patch.setattr(module, name, value)
+        yield
+
+
 @pytest.fixture(scope="module")
 def server() -> Iterator[FaultServer]:
     with FaultServer(CASES) as started:
