@@ -100,6 +100,7 @@ def measure(
     admitted = np.arange(0, len(vectors), step)
     gold = [brute_force(vectors, admitted, query) for query in queries]
     found = recall(ours(index, where), queries, gold)
+    assert found == 1.0, f"recall {found} with a filter that should be exact"
     default, deep = theirs(store, field, None), theirs(store, field, len(vectors))
     mine, free = faiss.cvar.distance_compute_blas_threshold, lazily(index, None)
     taken = take_turns(

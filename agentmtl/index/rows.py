@@ -185,7 +185,9 @@ class Rows:
     def __init__(self, path: Path) -> None:
         self._path = path
         uri = path.absolute().as_uri() + "?mode=ro&immutable=1"
-        self._db = sqlite3.connect(uri, uri=True, check_same_thread=False, isolation_level=None)
+        self._db = sqlite3.connect(
+            uri, uri=True, check_same_thread=False, isolation_level=None, cached_statements=8
+        )
         weakref.finalize(self, self._db.close)
         self._lock = threading.Lock()
         self._db.execute("PRAGMA mmap_size=1073741824")
@@ -285,6 +287,6 @@ def _unit(level: Level, row: tuple[Any, ...]) -> Unit:
         parent=parent.hex() if parent is not None else None,
         start=start,
         end=end,
-        metadata=json.loads(metadata),
+        metadata=json.loads(metadata) if metadata != "{}" else {},
         file=file,
     )

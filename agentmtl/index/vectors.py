@@ -19,6 +19,8 @@ from agentmtl.index.files import FileEntry, new_file, write_file
 from agentmtl.trunk.encoder import Vectors
 
 MIN_ANN_UNITS = 5_000  # below it a flat scan is as fast, and IVF training has too little to go by
+BLAS_QUERIES = 6  # queries in a batch from which on BLAS is faster, measured at 1k to 200k units
+_FAISS_DEFAULT_THRESHOLD = 128_000
 _BLOCK = 8_192  # vectors added at a time
 _NTOTAL_AT = 8  # byte offset of ntotal in FAISS's header: fourcc (4), d (4), ntotal (8), …
 
@@ -76,7 +78,7 @@ def open_index(path: Path, entry: FileEntry, dimension: int, units: int) -> Any:
 
     # FAISS allocates what a file's header claims: never more than the file holds
     faiss.set_deserialization_vector_byte_limit(max(entry.size, 1 << 16))
-    faiss.cvar.distance_compute_blas_threshold = 20  # its default of 128000 makes batches ~6x slower
+    _set_blas_threshold(dimension)
     try:
         index = faiss.read_index(str(path), faiss.IO_FLAG_MMAP_IFC)
     except RuntimeError as error:
@@ -90,6 +92,21 @@ def open_index(path: Path, entry: FileEntry, dimension: int, units: int) -> Any:
             (str(path),),
         )
     return index
+
+
+def _set_blas_threshold(dimension: int) -> None:
+    """Tell FAISS from how many queries on BLAS is faster than one query after the other.
+
+    The threshold is compared with queries × dimension. Its default, 128,000, keeps batches of 300 queries from
+    BLAS (six times slower); a small one sends single queries there (three to six times slower, and with
+    last digits that depend on the size of the index). It is global, so the largest dimension counts.
+    """
+    import faiss
+
+    wanted = BLAS_QUERIES * dimension
+    ours = faiss.cvar.distance_compute_blas_threshold != _FAISS_DEFAULT_THRESHOLD
+    if not ours or faiss.cvar.distance_compute_blas_threshold < wanted:
+        faiss.cvar.distance_compute_blas_threshold = wanted
 
 
 def vectors_of(flat: Any) -> Vectors:
