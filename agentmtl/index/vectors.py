@@ -97,8 +97,8 @@ def open_index(path: Path, entry: FileEntry, dimension: int, units: int) -> Any:
 def _set_blas_threshold(dimension: int) -> None:
     """Tell FAISS from how many queries on BLAS is faster than one query after the other.
 
-    The threshold is compared with queries × dimension. Its default, 128,000, keeps batches of 300 queries from
-    BLAS (six times slower); a small one sends single queries there (three to six times slower, and with
+    The threshold is compared with queries × dimension. Its default, 128,000, keeps batches of 300 queries
+    from BLAS (six times slower); a small one sends single queries there (three to six times slower, and with
     last digits that depend on the size of the index). It is global, so the largest dimension counts.
     """
     import faiss
