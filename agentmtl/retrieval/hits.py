@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import overload
 
 import numpy as np
@@ -15,10 +16,18 @@ from agentmtl.schema import Hit, Level
 ChannelScores = Mapping[str, Mapping[Address, float]]
 
 
+@dataclass(frozen=True, slots=True)
+class Found:
+    """How a unit was come to, where not by the query alone: the hop, and the names that led there."""
+
+    hop: int
+    names: tuple[str, ...] = ()
+
+
 class Hits(Sequence[Hit]):
     """Best first. `scores` and `ids` cost nothing; the units of all hits are read together at first use."""
 
-    __slots__ = ("_channel", "_channels", "_hits", "_query", "_ranking", "_snapshot", "level")
+    __slots__ = ("_channel", "_channels", "_found", "_hits", "_query", "_ranking", "_snapshot", "level")
 
     def __init__(
         self,
@@ -28,6 +37,7 @@ class Hits(Sequence[Hit]):
         channel: str,
         channels: ChannelScores | None = None,
         query: str = "",
+        found: Mapping[Address, Found] | None = None,
     ) -> None:
         self.level = level
         self._snapshot = snapshot
@@ -35,6 +45,7 @@ class Hits(Sequence[Hit]):
         self._channel = channel
         self._channels = channels
         self._query = query
+        self._found = found or {}
         self._hits: list[Hit] | None = None
 
     @property
@@ -84,10 +95,16 @@ class Hits(Sequence[Hit]):
                 return self._hits
             query = set(words(self._query)) if self._query else set()
             self._hits = [
-                Hit(unit, score, self._scores_of(address, score), self._keys(unit.text, query))
+                self._noted(
+                    Hit(unit, score, self._scores_of(address, score), self._keys(unit.text, query)), address
+                )
                 for unit, score, address in zip(units, scores, addresses, strict=True)
             ]
         return self._hits
+
+    def _noted(self, hit: Hit, address: Address) -> Hit:
+        found = self._found.get(address)
+        return hit if found is None else replace(hit, hop=found.hop, keys=(*found.names, *hit.keys))
 
     def _scores_of(self, address: Address, score: float) -> Mapping[str, float]:
         if self._channels is None:

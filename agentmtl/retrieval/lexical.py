@@ -21,7 +21,7 @@ from agentmtl.retrieval.masks import Allowed
 from agentmtl.retrieval.ranking import EMPTY, Ranking, best
 from agentmtl.schema import Level
 
-_Matches = tuple[NDArray[np.int32], NDArray[np.int32]]  # unit positions, counts
+Matches = tuple[NDArray[np.int32], NDArray[np.int32]]  # unit positions, counts
 
 
 def search(
@@ -59,7 +59,7 @@ def score_all(
     mean = max(sum(v.words for v in views) / units, 1e-9)
     totals = [np.zeros(v.files.units) for v in views]
     for term, times in terms.items():
-        matches = [_matches(v, term) for v in views]
+        matches = [matching(v, term) for v in views]
         weight = times * idf(units, sum(len(positions) for positions, _ in matches))
         for view, total, (positions, counts) in zip(views, totals, matches, strict=True):
             lengths = view.files.postings.lengths[positions]
@@ -74,10 +74,10 @@ def idf(units: int, matching: int) -> float:
 
 def document_frequency(snapshot: Snapshot, level: Level, term: str) -> int:
     """Live units of `level` that hold the word."""
-    return sum(len(_matches(view, term)[0]) for view in snapshot.views(level))
+    return sum(len(matching(view, term)[0]) for view in snapshot.views(level))
 
 
-def _matches(view: LevelView, term: str) -> _Matches:
+def matching(view: LevelView, term: str) -> Matches:
     """The live units that hold the word, and how often."""
     postings = view.files.postings
     where = postings.find(term)

@@ -52,7 +52,7 @@ class Retriever:
         """
         if isinstance(query, str):
             return self._by_text(query, level, k, where, channel, vector)
-        self._check(level, k)
+        self.check(level, k)
         row = self._row(query)
         allowed = self.allowed(where, level)
         return Hits(self.snapshot, level, dense.search(self.snapshot, level, row, k, allowed)[0], "dense")
@@ -61,7 +61,7 @@ class Retriever:
         self, vectors: ArrayLike, *, level: Level = "passage", k: int = 10, where: str | None = None
     ) -> list[Hits]:
         """The k best units for each row of `vectors` (n, d), by the dense channel."""
-        self._check(level, k)
+        self.check(level, k)
         rows = np.ascontiguousarray(vectors, np.float32)
         if rows.ndim != 2 or rows.shape[1] != self._dimension or not np.isfinite(rows).all():
             raise EncoderError(
@@ -85,7 +85,7 @@ class Retriever:
     def _by_text(
         self, query: str, level: Level, k: int, where: str | None, channel: Channel, vector: Vectors | None
     ) -> Hits:
-        self._check(level, k)
+        self.check(level, k)
         if channel not in CHANNELS:
             raise UsageError(f"There is no channel {channel!r}.", f"Choose one of {', '.join(CHANNELS)}.")
         allowed = self.allowed(where, level)
@@ -124,7 +124,8 @@ class Retriever:
             raise EncoderError("The query vector holds NaN or infinity.", "Check the encoder.")
         return row
 
-    def _check(self, level: Level, k: int) -> None:
+    def check(self, level: Level, k: int) -> None:
+        """Raise UsageError for a level that the index lacks, or a k out of range."""
         if level not in self.snapshot.settings.levels:
             known = ", ".join(self.snapshot.settings.levels)
             what = "is not a level" if level not in LEVELS else "was not indexed"
