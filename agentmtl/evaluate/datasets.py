@@ -1,6 +1,7 @@
 """Evaluation data: folders of JSON Lines.
 
-    multi-hop set   corpus.jsonl {id, title, text, …}, questions.jsonl {id, question, answers, gold, …}
+    multi-hop set   corpus.jsonl {id, title, text, …}, questions.jsonl {id, question, answers, gold, …};
+                    or questions.jsonl alone, each with its own candidates [text, …] and gold [index, …]
     reading set     train.jsonl, test.jsonl {id, title, context, question, answers: [{text}], answerable}
 
 `gold` lists ids of the corpus; `supporting_sentences`, where given, lists [id, sentence].
@@ -47,6 +48,7 @@ class Question:
     gold: tuple[str, ...] = ()
     supporting: tuple[tuple[str, str], ...] = ()
     answerable: bool = True
+    where: str | None = None  # a filter, where each question has candidates of its own
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,8 +76,11 @@ class DataSet:
 
 def kind_of(folder: Path) -> Kind | None:
     """The form of the set in a folder, None where there is none."""
-    if (folder / CORPUS).is_file() and (folder / QUESTIONS).is_file():
-        return "multihop"
+    if (folder / QUESTIONS).is_file():
+        if (folder / CORPUS).is_file():
+            return "multihop"
+        first = next(read_records(folder / QUESTIONS), None)
+        return "multihop" if first and "candidates" in first.fields else None
     for name in _READING_SPLITS:
         if (folder / name).is_file():
             first = next(read_records(folder / name), None)
@@ -126,6 +131,8 @@ def read_multihop(folder: Path) -> DataSet:
     Raises UsageError where a file is missing; IngestError for a bad line, a repeated id, or a gold id that
     is not in the corpus.
     """
+    if not (folder / CORPUS).is_file() and kind_of(folder) == "multihop":
+        return _read_candidates(folder)
     _need(folder, (CORPUS, QUESTIONS), "multihop")
     corpus = documents(folder / CORPUS)
     known = {document.source_id for document in corpus}
@@ -136,6 +143,24 @@ def read_multihop(folder: Path) -> DataSet:
     return DataSet(
         "multihop", _name(folder), folder, (CORPUS, QUESTIONS), corpus, questions,
         corpus_sha256=files_hash(paths[:1]), sha256=files_hash(paths),
+    )  # fmt: skip
+
+
+def _read_candidates(folder: Path) -> DataSet:
+    """Questions that each bring their candidates: one corpus of all, and a filter a question."""
+    corpus: list[Document] = []
+    questions: list[Question] = []
+    for record in read_records(folder / QUESTIONS):
+        name = record.text("id")
+        texts = record.texts("candidates")
+        gold = [g for g in record.items("gold") if isinstance(g, int) and 0 <= g < len(texts)]
+        corpus += [Document(f"{name}/{i}", t, metadata={"question": name}) for i, t in enumerate(texts)]
+        answers, where = record.texts("answers"), f'question == "{name}"'
+        wanted = tuple(f"{name}/{g}" for g in gold)
+        questions.append(Question(name, record.text("question"), tuple(answers), wanted, where=where))
+    sha256 = files_hash([folder / QUESTIONS])
+    return DataSet(
+        "multihop", _name(folder), folder, (QUESTIONS,), tuple(corpus), tuple(questions), sha256, sha256
     )  # fmt: skip
 
 

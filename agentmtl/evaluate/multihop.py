@@ -1,13 +1,16 @@
-"""How much of the gold each channel finds: `agentmtl eval multihop`.
+"""How much of the gold each way of retrieving finds: `agentmtl eval multihop`.
 
-A question's hits are ranked by distinct source: each source stands where its best unit stands.
+The channels and their fusion look once; "hops" follows evidence over several passages, and is measured
+again with one part of it taken away at a time. A question's hits are ranked by distinct source: each source
+stands where its best unit stands. On the sets that the hop search was fitted on, every question is answered
+by weights that have not seen it.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +23,10 @@ from agentmtl.evaluate.indexes import DEFAULT_ROOT, index_for, silent, with_titl
 from agentmtl.evaluate.metrics import Ranking, all_gold_at, mrr_at, ndcg_at, recall_at
 from agentmtl.evaluate.report import AnyReport, Report, combine, figures
 from agentmtl.index.batch import Progress
+from agentmtl.index.manifest import DEFAULT_LEVELS
 from agentmtl.retrieval.hits import Hits
+from agentmtl.retrieval.hops.model import HopModel, shipped
+from agentmtl.retrieval.hops.search import HopSettings, search_hops
 from agentmtl.retrieval.index import EncoderSpec, Index
 from agentmtl.retrieval.retriever import MAX_K, Channel
 from agentmtl.schema import Level
@@ -28,11 +34,14 @@ from agentmtl.trunk.encoder import Vectors
 
 BENCHMARK = "multihop"
 PRIMARY = "recall@5"  # the metric a change is judged by, named beforehand
-METHODS: tuple[Channel, ...] = ("dense", "lexical", "fused")
-DEFAULT_METHOD: Channel = "fused"
+CHANNELS: tuple[Channel, ...] = ("dense", "lexical", "fused")
+SINGLE = "fused"  # what several hops are compared with
+HOPS = "hops"
 KS = (2, 5, 10)
 ALL_GOLD_K = 5
 _DEPTH = 100  # units asked for at first: as many as the fusion takes from each channel
+
+Rank = Callable[[Question, Vectors], Ranking]  # a question and its vector → distinct sources
 
 
 def evaluate_multihop(
@@ -46,19 +55,22 @@ def evaluate_multihop(
     ks: Sequence[int] = KS,
     level: Level = "passage",
     titles: bool | None = None,
+    hops: int = 2,
     commands: Sequence[str] = (),
     progress: Progress = silent,
 ) -> AnyReport:
-    """Retrieval on a multi-hop set, or on every one in a folder: each channel and their fusion.
+    """Retrieval on a multi-hop set, or on every one in a folder: channels, fusion, and several hops.
 
     Metrics: recall@k for each of `ks`, all-gold@5, and mrr and ndcg at the largest k. `limit` questions
-    are drawn by `seed`; the corpus stays whole. `titles`: see `index_for`. Raises UsageError, IngestError
-    and what building an index raises.
+    are drawn by `seed`; the corpus stays whole. `titles`: see `index_for`. Several hops are measured at
+    passage level only. Raises UsageError, IngestError and what building an index raises.
     """
     if level == "entity" or not ks or min(ks) < 1 or max(ks) > MAX_K:
         raise UsageError(f"Sources cannot be ranked at {list(ks)} by {level}.", f"Give ks of 1 to {MAX_K}.")
     found = find_sets(data, ["multihop"])
-    settings = _Settings(index_root, encoder, backend, limit, seed, tuple(ks), level, titles, tuple(commands))
+    settings = _Settings(
+        index_root, encoder, backend, limit, seed, tuple(ks), level, titles, hops, tuple(commands)
+    )
     reports = [_evaluate(read_multihop(folder), settings, progress) for folder in found.sets]
     if found.single:
         return reports[0]
@@ -75,6 +87,7 @@ class _Settings:
     ks: tuple[int, ...]
     level: Level
     titles: bool | None
+    hops: int
     commands: tuple[str, ...]
 
 
@@ -83,18 +96,21 @@ def _evaluate(data: DataSet, settings: _Settings, progress: Progress) -> Report:
     questions = sample([q for q in data.questions if q.gold], settings.limit, settings.seed)
     if not questions:
         raise IngestError(f"No question of {data.folder} has gold passages.", "Give their ids as gold.")
+    levels = DEFAULT_LEVELS if settings.level in DEFAULT_LEVELS else (settings.level,)
     index = index_for(
         data, settings.index_root, encoder=settings.encoder, backend=settings.backend,
-        levels=(settings.level,), titles=settings.titles, progress=progress,
+        levels=levels, titles=settings.titles, progress=progress,
     )  # fmt: skip
     built = time.perf_counter()
-    columns = measure_channels(index, questions, settings.ks, settings.level)
+    methods = methods_of(index, data, settings.ks, settings.level, settings.hops)
+    columns = measure(index, questions, methods, settings.ks)
+    default = HOPS if HOPS in methods else SINGLE
     measured = {name: {metric: mean_of(c) for metric, c in cs.items()} for name, cs in columns.items()}
-    compared = _compare(columns)
+    compared = _compare(columns, default)
     ended = time.perf_counter()
     return Report(
         BENCHMARK, data.name, len(questions), settings.seed, figures(measured, settings.seed),
-        DEFAULT_METHOD, ended - started, settings.commands, figures(compared, settings.seed),
+        default, ended - started, settings.commands, figures(compared, settings.seed),
         details={
             **_facts(data, index, settings),
             "seconds": {"index": round(built - started, 3), "questions": round(ended - built, 3)},
@@ -112,23 +128,73 @@ def _facts(data: DataSet, index: Index, settings: _Settings) -> dict[str, Any]:
         "level": settings.level,
         "units": index.snapshot.count(settings.level),
         "titles": with_titles(data, settings.titles),
+        "held_out": is_fitted_on(shipped(), data),
         "encoder": index.settings.encoder.name,
         "index": str(index.folder),
     }
 
 
-def measure_channels(
-    index: Index, questions: Sequence[Question], ks: Sequence[int] = KS, level: Level = "passage"
+# --- ways of retrieving -----------------------------------------------------------------------------
+
+
+def methods_of(
+    index: Index, data: DataSet, ks: Sequence[int] = KS, level: Level = "passage", hops: int = 2
+) -> dict[str, Rank]:
+    """Every way of retrieving by its name; those over several hops for passages only."""
+    count = max(*ks, ALL_GOLD_K)
+    found: dict[str, Rank] = {channel: _by_channel(index, channel, level, count) for channel in CHANNELS}
+    if level == "passage" and hops > 1:
+        found |= {name: _by_hops(index, data, settings) for name, settings in ablations(hops).items()}
+    return found
+
+
+def ablations(hops: int) -> dict[str, HopSettings]:
+    """The hop search, whole and with one part taken away."""
+    whole = HopSettings(hops=hops)
+    return {
+        HOPS: whole,
+        f"{HOPS} − graph": replace(whole, graph=False),
+        f"{HOPS} − beam": replace(whole, hops=1),
+        f"{HOPS} − facets": replace(whole, facets=False),
+    }
+
+
+def _by_channel(index: Index, channel: Channel, level: Level, count: int) -> Rank:
+    return lambda q, v: rank_sources(index, q.question, v, channel, level, count, q.where)
+
+
+def _by_hops(index: Index, data: DataSet, settings: HopSettings) -> Rank:
+    model = shipped()
+    seen = is_fitted_on(model, data)
+
+    def rank(question: Question, vector: Vectors) -> Ranking:
+        mine = model.without(question.id) if seen else model
+        found = search_hops(
+            index.retriever, question.question, k=_DEPTH, where=question.where, settings=settings,
+            model=mine, vector=vector,
+        )  # fmt: skip
+        return distinct_sources(found.hits)
+
+    return rank
+
+
+def is_fitted_on(model: HopModel, data: DataSet) -> bool:
+    """Whether the weights were fitted on questions of this set."""
+    return any(entry["sha256"] == data.sha256 for entry in model.card["data"].values())
+
+
+# --- measuring --------------------------------------------------------------------------------------
+
+
+def measure(
+    index: Index, questions: Sequence[Question], methods: Mapping[str, Rank], ks: Sequence[int] = KS
 ) -> dict[str, dict[str, Floats]]:
-    """Every metric of every channel, one value (n,) a question; all questions are encoded together."""
+    """Every metric of every method, one value (n,) a question; all questions are encoded together."""
     vectors = index.encoder.encode([q.question for q in questions], "query")
     columns: dict[str, dict[str, Floats]] = {}
-    for channel in METHODS:
-        rows = [
-            _measure(rank_sources(index, q.question, v, channel, level, max(*ks, ALL_GOLD_K)), q, ks)
-            for q, v in zip(questions, vectors, strict=True)
-        ]
-        columns[channel] = {metric: np.array([row[metric] for row in rows]) for metric in rows[0]}
+    for name, rank in methods.items():
+        rows = [_measure(rank(q, v), q, ks) for q, v in zip(questions, vectors, strict=True)]
+        columns[name] = {metric: np.array([row[metric] for row in rows]) for metric in rows[0]}
     return columns
 
 
@@ -142,17 +208,22 @@ def _measure(ranking: Ranking, question: Question, ks: Sequence[int]) -> dict[st
     }
 
 
-def _compare(columns: Mapping[str, Mapping[str, Floats]]) -> dict[str, dict[str, Statistic]]:
-    ours = columns[DEFAULT_METHOD]
-    return {
-        f"{DEFAULT_METHOD} - {other}": {m: mean_of(ours[m] - columns[other][m]) for m in ours}
-        for other in METHODS
-        if other != DEFAULT_METHOD
-    }
+def _compare(columns: Mapping[str, Mapping[str, Floats]], default: str) -> dict[str, dict[str, Statistic]]:
+    """The default against every other method, and the fusion against its channels."""
+    pairs = [(default, other) for other in columns if other != default]
+    if default != SINGLE:
+        pairs += [(SINGLE, channel) for channel in CHANNELS if channel != SINGLE]
+    return {f"{a} - {b}": {m: mean_of(columns[a][m] - columns[b][m]) for m in columns[a]} for a, b in pairs}
 
 
 def rank_sources(
-    index: Index, question: str, vector: Vectors, channel: Channel, level: Level, count: int
+    index: Index,
+    question: str,
+    vector: Vectors,
+    channel: Channel,
+    level: Level,
+    count: int,
+    where: str | None = None,
 ) -> list[tuple[str, float]]:
     """The best distinct sources by a channel, (source id, score of its best unit), best first.
 
@@ -161,7 +232,9 @@ def rank_sources(
     """
     k = max(_DEPTH, count)
     while True:
-        hits = index.retriever.retrieve(question, level=level, k=k, channel=channel, vector=vector)
+        hits = index.retriever.retrieve(
+            question, level=level, k=k, where=where, channel=channel, vector=vector
+        )
         ranking = distinct_sources(hits)
         if len(hits) < k or k == MAX_K or _reaches(ranking, count, float(hits.scores[-1])):
             return ranking

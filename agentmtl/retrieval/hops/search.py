@@ -52,8 +52,8 @@ class HopSettings:
     updaters: tuple[QueryUpdater, ...] = (EntityBridge(), Concat())
     facets: bool = True
     graph: bool = True
-    chain: float = 2.0  # weight of the best chain's probability against the question's own
-    mass: float = 0.1  # weight of the logarithm of the PageRank mass
+    chain: float = 4.0  # weight of the best chain's probability against the question's own
+    mass: float = 0.2  # weight of the logarithm of the PageRank mass
     facet: float = 0.5  # weight of the best facet's score against the whole question's
     seconds: float = 0.0
     least_gain: float = 0.02  # probability of the best new chain below which the beam stops
