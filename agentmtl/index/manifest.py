@@ -150,9 +150,11 @@ class Manifest:
     live: Mapping[Level, int]
     code_version: str
     created: str  # ISO 8601, UTC, of this generation
+    streams: Mapping[str, Mapping[str, FileEntry]] = field(default_factory=dict)  # token streams' files
+    tasks: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # task cards, by name
 
     def to_bytes(self) -> bytes:
-        data = {
+        data: dict[str, Any] = {
             "format": FORMAT,
             "generation": self.generation,
             "settings": self.settings.to_json(),
@@ -162,6 +164,13 @@ class Manifest:
             "code_version": self.code_version,
             "created": self.created,
         }
+        if self.streams:  # what an index does not have leaves its manifest as it always was
+            data["streams"] = {
+                stream: {name: entry.to_json() for name, entry in files.items()}
+                for stream, files in self.streams.items()
+            }
+        if self.tasks:
+            data["tasks"] = {name: dict(card) for name, card in self.tasks.items()}
         return canonical_json(data)
 
     @classmethod
@@ -176,6 +185,11 @@ class Manifest:
             live=data["live"],
             code_version=data["code_version"],
             created=data["created"],
+            streams={
+                stream: {name: FileEntry(**entry) for name, entry in files.items()}
+                for stream, files in data.get("streams", {}).items()
+            },
+            tasks=data.get("tasks", {}),
         )
 
     @property

@@ -117,7 +117,9 @@ def merge_postings(parts: Sequence[tuple[Postings, Ints]]) -> Postings:
 
 
 _FIELDS = ("vocabulary", "offsets", "starts", "units", "counts", "lengths")
-_DTYPES = {"U8": np.uint8, "I32": np.int32, "I64": np.int64}
+_DTYPES = {
+    "U8": np.uint8, "U16": np.uint16, "U32": np.uint32, "I32": np.int32, "I64": np.int64,
+}  # fmt: skip
 
 
 def write_arrays(path: Path, arrays: dict[str, NDArray[Any]]) -> FileEntry:

@@ -52,6 +52,11 @@ class Snapshot:
     def _views(self) -> dict[Level, tuple[LevelView, ...]]:
         return {}
 
+    @cached_property
+    def derived(self) -> dict[str, Any]:
+        """What others make of this generation and keep as long as it is open, by a name of their own."""
+        return {}
+
     def dead_in(self, segment: Segment) -> Dead:
         return self.dead.get(segment.name, NOBODY)
 

@@ -8,7 +8,7 @@ old generation; after it, the new one. Then files that no generation needs are r
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -29,6 +29,8 @@ from agentmtl.index.files import (
     sync_folder,
     write_file,
 )
+from agentmtl.index.identifiers.storage import unneeded_streams, write_streams
+from agentmtl.index.identifiers.tokenizer import StreamTokenizer
 from agentmtl.index.live import Dead, tombstone_bytes
 from agentmtl.index.lock import writer_lock
 from agentmtl.index.manifest import (
@@ -69,15 +71,17 @@ class Store:
         except IndexMissingError:
             return None
 
-    def create(self, settings: IndexSettings) -> Snapshot:
-        """Publish an empty generation. Raises UsageError where an index is already."""
+    def create(self, settings: IndexSettings, streams: Sequence[StreamTokenizer] = ()) -> Snapshot:
+        """Publish an empty generation, with token streams. Raises UsageError where an index is already."""
         with self._locked(0.0), storage_errors(self.folder, "write"):
             if self.open_or_none() is not None:
                 raise UsageError(
                     f"{self.folder} already holds an index.", "Open it, or choose another folder."
                 )
-            draft = Transaction(self.folder, settings, None, None, "").finish()
-            self._publish(None, settings, draft)
+            transaction = Transaction(self.folder, settings, None, None, "")
+            for tokenizer in streams:
+                transaction.add_stream(tokenizer)
+            self._publish(None, settings, transaction.finish())
             return self.open()
 
     @contextmanager
@@ -128,6 +132,7 @@ class Store:
     def _publish(self, base: Snapshot | None, settings: IndexSettings, draft: Draft) -> None:
         generation = base.generation + 1 if base else 1
         tombstones = self._write_tombstones(base, draft, generation)
+        streams = self._write_streams(base, draft)
         manifest = Manifest(
             generation=generation,
             settings=settings,
@@ -136,6 +141,8 @@ class Store:
             live=_live_counts(draft, settings),
             code_version=_code_version(),
             created=datetime.now(UTC).isoformat(timespec="seconds"),
+            streams=streams,
+            tasks={**(base.manifest.tasks if base else {}), **draft.tasks},
         )
         raw = manifest.to_bytes()
         remove(self.folder / manifest.name)  # of a commit that got no further
@@ -145,6 +152,13 @@ class Store:
         write_file(self.folder / manifest.name, [raw])
         sync_folder(self.folder)  # the names are on disk before CURRENT refers to them
         publish_staged(self.folder / CURRENT_NAME)
+
+    def _write_streams(self, base: Snapshot | None, draft: Draft) -> dict[str, dict[str, FileEntry]]:
+        """The token streams of the new generation: those of its segments that are not there yet are made."""
+        known = base.manifest.streams if base else {}
+        if not known and not draft.streams:
+            return {}
+        return write_streams(self.folder, known, draft.streams, draft.opened.values())
 
     def _write_tombstones(self, base: Snapshot | None, draft: Draft, generation: int) -> dict[str, FileEntry]:
         """Only what is newly dead, in a file of its own, so that a deletion costs what it deletes."""
@@ -193,7 +207,8 @@ class Store:
             )
         ]
         segments = (p for p in (self.folder / SEGMENTS_NAME).iterdir() if SEGMENT_PATTERN.fullmatch(p.name))
-        return ours + [p for p in segments if p.name not in manifest.segments]
+        old = [p for p in segments if p.name not in manifest.segments]
+        return ours + old + unneeded_streams(self.folder, manifest.streams)
 
     def open_manifest(self) -> Manifest:
         return read_current_settled(self.folder)[0]

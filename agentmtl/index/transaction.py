@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from agentmtl.errors import IndexStoreError
 from agentmtl.index.batch import Batch, Progress, SegmentDraft
@@ -34,6 +34,9 @@ from agentmtl.ingest import cut
 from agentmtl.schema import Document
 from agentmtl.trunk.encoder import Encoder, Vectors
 
+if TYPE_CHECKING:
+    from agentmtl.index.identifiers.tokenizer import StreamTokenizer
+
 FLUSH_UNITS = 8_192  # units gathered before they are encoded and written: what a crash can cost at most
 FLUSH_CHARACTERS = 16_000_000
 
@@ -49,6 +52,8 @@ class Draft:
     opened: dict[str, Segment]
     dead: dict[str, Dead]
     changed: bool
+    streams: tuple[StreamTokenizer, ...] = ()  # to be added
+    tasks: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # to be added or replaced
 
 
 class Transaction:
@@ -77,6 +82,10 @@ class Transaction:
         self._batch = Batch()
         self._mentioned: set[bytes] = set()  # entities that lost a mention
         self._changed = base is None
+        self._known_streams = set(base.manifest.streams) if base else set()
+        self._known_tasks = dict(base.manifest.tasks) if base else {}
+        self._streams: dict[str, StreamTokenizer] = {}
+        self._tasks: dict[str, Mapping[str, Any]] = {}
 
     # --- changes ------------------------------------------------------------------------------------
 
@@ -111,6 +120,18 @@ class Transaction:
         self._kill_rows(place[0], [place[1]])
         self._changed = True
         return True
+
+    def add_stream(self, tokenizer: StreamTokenizer) -> None:
+        """Give the index a token stream; one that it has already costs nothing."""
+        if tokenizer.identity not in self._known_streams:
+            self._streams[tokenizer.identity] = tokenizer
+            self._changed = True
+
+    def put_task(self, name: str, card: Mapping[str, Any]) -> None:
+        """Add a task card, as plain JSON, or replace the one of that name."""
+        if self._known_tasks.get(name) != card:
+            self._tasks[name] = card
+            self._changed = True
 
     def note_file(self, file: str, note: FileNote) -> None:
         """Remember that a file was read to its end, so that it need not be read again while unchanged."""
@@ -184,7 +205,8 @@ class Transaction:
         self._merge(merge_all)
         segments = {s.name: self._entries[s.name] for s in self._segments}
         dead = {s.name: d for s in self._segments if (d := self._dead.get(s.name)) and d.positions}
-        return Draft(segments, {s.name: s for s in self._segments}, dead, self._changed)
+        opened = {s.name: s for s in self._segments}
+        return Draft(segments, opened, dead, self._changed, tuple(self._streams.values()), dict(self._tasks))
 
     # --- finding ------------------------------------------------------------------------------------
 

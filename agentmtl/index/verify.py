@@ -10,6 +10,7 @@ from pathlib import Path
 
 from agentmtl.errors import IndexDamagedError
 from agentmtl.index.files import FileEntry, hash_file
+from agentmtl.index.identifiers.storage import STREAMS_NAME
 from agentmtl.index.lock import HOLDER_START, LOCK_NAME
 from agentmtl.index.manifest import (
     CURRENT_NAME,
@@ -77,6 +78,8 @@ def _names(folder: Path) -> Iterator[str]:
 def expected_files(folder: Path, manifest: Manifest, damaged: list[str]) -> Iterator[tuple[str, FileEntry]]:
     """Every file a generation needs, by its path in the folder; a segment that cannot say is damage."""
     yield from manifest.tombstones.items()
+    for stream, files in manifest.streams.items():
+        yield from ((f"{STREAMS_NAME}/{stream}/{name}", entry) for name, entry in files.items())
     for name, entry in manifest.segments.items():
         path = f"{SEGMENTS_NAME}/{name}/{SEGMENT_MANIFEST}"
         yield path, entry

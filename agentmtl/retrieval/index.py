@@ -19,6 +19,7 @@ from numpy.typing import ArrayLike
 from agentmtl.errors import EncoderMismatchError, UsageError
 from agentmtl.index.batch import Progress
 from agentmtl.index.build import BuildReport, add_documents, add_paths, rebuild
+from agentmtl.index.identifiers.tokenizer import load_tokenizer
 from agentmtl.index.manifest import DEFAULT_LEVELS, IndexSettings
 from agentmtl.index.snapshot import Snapshot
 from agentmtl.index.store import Store
@@ -30,6 +31,7 @@ from agentmtl.schema import Document, Level
 from agentmtl.trunk import describe_mismatch, load_encoder
 from agentmtl.trunk.encoder import Encoder
 
+DEFAULT_STREAMS = ("default",)  # tokenisers whose identifiers a new index has
 EncoderSpec = Any  # a name, a path, an Encoder or a LangChain Embeddings
 
 
@@ -62,14 +64,19 @@ class Index:
         levels: Sequence[Level] = DEFAULT_LEVELS,
         chunking: Chunking | None = None,
         factory: str = "Flat",
+        streams: Sequence[object] = DEFAULT_STREAMS,
     ) -> Index:
-        """A new, empty index. Raises UsageError where one is already, EncoderError, StorageError."""
+        """A new, empty index. `streams`: the tokenisers of its identifiers (see `load_tokenizer`).
+
+        Raises UsageError where one is already, EncoderError, StorageError.
+        """
         loaded = load_encoder(encoder, backend=backend)
         settings = IndexSettings(
             encoder=loaded.identity, chunking=chunking or Chunking(), levels=tuple(levels), factory=factory
         )
         store = Store(Path(folder))
-        index = cls(store, store.create(settings), loaded, backend)
+        tokenizers = [load_tokenizer(spec) for spec in streams]
+        index = cls(store, store.create(settings, tokenizers), loaded, backend)
         index._encoder = loaded
         return index
 
@@ -99,6 +106,7 @@ class Index:
         factory: str = "Flat",
         passage_words: int = Chunking().max_words,
         overlap_sentences: int = Chunking().overlap_sentences,
+        streams: Sequence[object] = DEFAULT_STREAMS,
         limits: Limits | None = None,
         progress: Progress = _silent,
         on_document: Callable[[Document], None] = lambda document: None,
@@ -118,7 +126,10 @@ class Index:
         )
         store = Store(Path(folder))
         _refuse_other_settings(store, settings)
+        tokenizers = [load_tokenizer(spec) for spec in streams]
         with store.write(settings, loaded, progress=progress) as transaction:
+            for tokenizer in tokenizers:
+                transaction.add_stream(tokenizer)
             report = add_paths(
                 transaction, paths, prune=True, limits=limits or Limits(), on_document=on_document
             )
@@ -263,6 +274,17 @@ class Index:
                 transaction.delete(key)
         self.refresh()
         return len(set(keys))
+
+    def add_stream(self, tokenizer: object = "default") -> str:
+        """Add the token stream of a tokeniser (see `load_tokenizer`) and give its identity.
+
+        What has it already is left alone. Raises EncoderError, IndexLockedError, StorageError.
+        """
+        loaded = load_tokenizer(tokenizer)
+        with self._store.write() as transaction:
+            transaction.add_stream(loaded)
+        self.refresh()
+        return loaded.identity
 
     def compact(self, *, progress: Progress = _silent) -> None:
         """Rewrite the segments without deleted units, which erases their text from the folder."""
