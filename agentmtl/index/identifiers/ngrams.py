@@ -70,11 +70,33 @@ class Ngrams:
 
     def next_tokens(self, prefix: Sequence[int]) -> NDArray[np.integer]:
         """The distinct tokens that follow a live occurrence of `prefix`, ascending, markers included."""
-        wanted = np.asarray(prefix, np.int64)
-        streams = list(self._streams.values())
-        if len(streams) == 1 and streams[0].live_before is None:
-            return streams[0].next_runs(wanted)[0]  # a view, nothing is counted
-        return self.next_distribution(prefix)[0]
+        wanted = np.array(prefix, np.int64)
+        if self._dead:
+            return self.next_distribution(prefix)[0]
+        if len(self._streams) == 1:
+            return next(iter(self._streams.values())).next_runs(wanted)[0]  # nothing is counted
+        if len(wanted) == 1:
+            return self._after_one(int(wanted[0]))
+        from agentmtl.index.identifiers.suffixes import distinct
+
+        every = [stream.next_runs(wanted)[0] for stream in self._streams.values()]
+        found: NDArray[np.integer] = distinct(np.concatenate(every)) if every else _EMPTY
+        return found
+
+    def _after_one(self, token: int) -> Numbers:
+        """What follows one token, over all segments; remembered, since decoding asks for it most."""
+        known = self._followers.get(token)
+        if known is None:
+            known = self._followers[token] = self.next_distribution([token])[0]
+        return known
+
+    @cached_property
+    def _followers(self) -> dict[int, Numbers]:
+        return {}
+
+    @cached_property
+    def _dead(self) -> bool:
+        return any(len(stream.dead) for stream in self._streams.values())
 
     def next_distribution(self, prefix: Sequence[int]) -> tuple[Numbers, Numbers]:
         """(distinct tokens that follow, ascending; how often each does)."""

@@ -218,22 +218,25 @@ class Stream:
 
         A run may hold deleted suffixes alone.
         """
-        from agentmtl.index.identifiers.suffixes import next_runs
-
-        if len(ngram) and ngram[-1] == self.end:
-            return self.bigram_tokens[:0], self.bigram_places[:0], 0
-        if len(ngram) == 1:
-            token = int(ngram[0])
-            if not 0 <= token < len(self.bigram_starts) - 1:
-                return self.bigram_tokens[:0], self.bigram_places[:0], 0
-            runs = slice(int(self.bigram_starts[token]), int(self.bigram_starts[token + 1]))
-            return self.bigram_tokens[runs], self.bigram_places[runs], self._run_end(runs.stop)
+        if len(ngram) > 1:
+            found, starts, end = self._continuations(
+                self.tokens, self.suffixes, self.bigram_starts, self.bigram_tokens, self.bigram_places, ngram
+            )
+            return found, starts, end
         if not len(ngram):
             used = np.flatnonzero(np.diff(self.bigram_starts))
             return used, self.bigram_places[self.bigram_starts[used]], len(self.suffixes)
-        low, high = self.range(ngram)
-        found, starts = next_runs(self.tokens, self.suffixes, low, high, len(ngram))
-        return found, starts, high
+        token = int(ngram[0])
+        if not 0 <= token < self.end:
+            return self.bigram_tokens[:0], self.bigram_places[:0], 0
+        runs = slice(int(self.bigram_starts[token]), int(self.bigram_starts[token + 1]))
+        return self.bigram_tokens[runs], self.bigram_places[runs], self._run_end(runs.stop)
+
+    @cached_property
+    def _continuations(self) -> Any:
+        from agentmtl.index.identifiers.suffixes import continuations
+
+        return continuations
 
     def positions(self, low: int, high: int) -> Numbers:
         """The live token positions of the suffixes in [low, high), ascending."""

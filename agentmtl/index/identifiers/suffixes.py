@@ -14,10 +14,11 @@ from numba import njit
 from numpy.typing import NDArray
 
 Array = NDArray[Any]
+Int = Any  # a plain or a numpy integer
 
 
 @njit(cache=True, nogil=True)
-def _bound(tokens: Array, suffixes: Array, low: int, high: int, depth: int, token: int, upper: bool) -> int:
+def _bound(tokens: Array, suffixes: Array, low: Int, high: Int, depth: Int, token: Int, upper: bool) -> Int:
     """First place in [low, high) whose token at `depth` is ≥ `token` (`upper`: > `token`).
 
     All suffixes in [low, high) share their first `depth` tokens; one that ends there sorts first.
@@ -36,8 +37,8 @@ def _bound(tokens: Array, suffixes: Array, low: int, high: int, depth: int, toke
 
 @njit(cache=True, nogil=True)
 def find_range(
-    tokens: Array, suffixes: Array, low: int, high: int, ngram: Array, depth: int
-) -> tuple[int, int]:
+    tokens: Array, suffixes: Array, low: Int, high: Int, ngram: Array, depth: Int
+) -> tuple[Int, Int]:
     """The places of the suffixes that go on with `ngram[depth:]`, of those in [low, high)."""
     for i in range(depth, len(ngram)):
         if low >= high:
@@ -48,7 +49,7 @@ def find_range(
 
 
 @njit(cache=True, nogil=True)
-def next_runs(tokens: Array, suffixes: Array, low: int, high: int, depth: int) -> tuple[Array, Array]:
+def next_runs(tokens: Array, suffixes: Array, low: Int, high: Int, depth: Int) -> tuple[Array, Array]:
     """(distinct tokens at `depth` ascending, place where each one's run begins), galloping over the runs."""
     size = len(tokens)
     room = 16
@@ -74,5 +75,49 @@ def next_runs(tokens: Array, suffixes: Array, low: int, high: int, depth: int) -
             low = edge
             step *= 2
             edge = low + step
-        low = _bound(tokens, suffixes, low + 1, min(edge, high), depth, token, True)  # type: ignore[arg-type]
+        low = _bound(tokens, suffixes, low + 1, min(edge, high), depth, token, True)
     return found[:count], starts[:count]
+
+
+@njit(cache=True, nogil=True)
+def continuations(
+    tokens: Array, suffixes: Array, runs: Array, seconds: Array, places: Array, prefix: Array
+) -> tuple[Array, Array, Int]:
+    """`next_runs` of a prefix of two tokens or more, in one call: (tokens, places, end of the last run).
+
+    `runs` (v + 1,), `seconds` and `places` (b,): the table of bigrams. `v − 1` ends a document.
+    """
+    nothing = np.empty(0, np.int64)
+    size = len(prefix)
+    last = len(runs) - 2
+    for i in range(size):
+        if prefix[i] < 0 or prefix[i] >= last:  # ends a document, or is no token
+            return nothing, nothing, 0
+    first, stop = runs[prefix[0]], runs[prefix[0] + 1]
+    low, high = np.int64(first), np.int64(stop)
+    while low < high:
+        middle = (low + high) >> 1
+        if seconds[middle] < prefix[1]:
+            low = middle + 1
+        else:
+            high = middle
+    if low == stop or seconds[low] != prefix[1]:
+        return nothing, nothing, 0
+    begin = np.int64(places[low])
+    end = np.int64(places[low + 1]) if low + 1 < len(places) else np.int64(len(suffixes))
+    if size > 2:
+        begin, end = find_range(tokens, suffixes, begin, end, prefix, 2)
+    found, starts = next_runs(tokens, suffixes, begin, end, size)
+    return found, starts, end
+
+
+@njit(cache=True, nogil=True)
+def distinct(values: Array) -> Array:
+    """The distinct values, ascending."""
+    values.sort()
+    count = 0
+    for i in range(len(values)):
+        if i == 0 or values[i] != values[i - 1]:
+            values[count] = values[i]
+            count += 1
+    return values[:count]
