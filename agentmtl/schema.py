@@ -74,11 +74,28 @@ class Unit:
 
 
 @dataclass(frozen=True, slots=True)
+class MatchedKey:
+    """An n-gram that occurs in a unit: its text, its `count` in the whole index, its weight for the query,
+    and one place, [start, end) in the stored text or, with `in_title`, in the title."""
+
+    text: str
+    count: int
+    weight: float
+    start: int
+    end: int
+    in_title: bool = False
+
+    def to_json(self) -> dict[str, Any]:
+        return {name: getattr(self, name) for name in self.__slots__}
+
+
+@dataclass(frozen=True, slots=True)
 class Hit:
     """A retrieved unit.
 
     `channels` holds each channel's own score (dense: inner product of unit vectors; lexical: BM25), and
-    only those channels that found the unit. `keys` are the words or n-grams that matched.
+    only those channels that found the unit. `keys` are the words or n-grams that matched; `identifiers`
+    the keys of the identifiers channel, with counts and places.
     """
 
     unit: Unit
@@ -86,6 +103,7 @@ class Hit:
     channels: Mapping[str, float] = field(default_factory=dict)
     keys: tuple[str, ...] = ()
     hop: int = 1
+    identifiers: tuple[MatchedKey, ...] = ()
 
     @property
     def id(self) -> str:
@@ -113,6 +131,7 @@ class Hit:
             "channels": dict(self.channels),
             "keys": list(self.keys),
             "hop": self.hop,
+            "identifiers": [key.to_json() for key in self.identifiers],
             **span,
         }
 

@@ -2,40 +2,26 @@
 
 from __future__ import annotations
 
-import shlex
-import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
+from agentmtl.cli import evaluate_identifiers
+from agentmtl.cli.evaluation_options import Data, Indexes, Limit, Seed, command_line, show
 from agentmtl.cli.output import (
     INDEXES,
     BackendFlag,
     EncoderFlag,
     JsonFlag,
     QuietFlag,
-    emit,
-    say,
     settings_from,
     watching,
 )
 
-if TYPE_CHECKING:
-    from agentmtl.evaluate.report import Report, SetsReport
-
 app = typer.Typer(
     no_args_is_help=True, help="The published numbers, each with its interval.", rich_markup_mode=None
 )
-
-Data = Annotated[Path, typer.Option("--data", help="A data set's folder, or a folder of such folders.")]
-Limit = Annotated[
-    int | None, typer.Option("--limit", help="Questions, drawn with the seed; all without it.", min=1)
-]
-Seed = Annotated[int, typer.Option("--seed", help="Of the bootstrap and of --limit.")]
-Indexes = Annotated[
-    Path, typer.Option("--indexes", help="Where the sets' indexes are kept, reused by data hash.")
-]
 
 
 @app.command("multihop")
@@ -46,10 +32,11 @@ def multihop(
     indexes: Indexes = INDEXES / "eval",
     encoder: EncoderFlag = None,
     backend: BackendFlag = None,
+    hops: Annotated[int, typer.Option("--hops", help="Retrieval steps, at most.", min=1, max=4)] = 2,
     quiet: QuietFlag = False,
     as_json: JsonFlag = False,
 ) -> None:
-    """Passage retrieval for questions with known gold: recall and all-gold, per channel and fused.
+    """Passage retrieval for questions with known gold: channels, their fusion, several hops, ablations.
 
     Examples:
 
@@ -68,10 +55,11 @@ def multihop(
             backend=settings.backend,
             limit=limit,
             seed=seed,
-            commands=(_command(),),
+            hops=hops,
+            commands=(command_line(),),
             progress=watch,
         )
-    _show(report, as_json)
+    show(report, as_json)
 
 
 @app.command("answers")
@@ -113,19 +101,10 @@ def answers(
             limit=limit,
             seed=seed,
             plot=plot,
-            commands=(_command(),),
+            commands=(command_line(),),
             progress=watch,
         )
-    _show(report, as_json)
+    show(report, as_json)
 
 
-def _show(report: Report | SetsReport, as_json: bool) -> None:
-    if as_json:
-        emit(report.to_json())
-    else:
-        say(report.to_text())
-
-
-def _command() -> str:
-    """This very command line, to be run again."""
-    return shlex.join(["agentmtl", *sys.argv[1:]])
+app.command("identifiers")(evaluate_identifiers.identifiers)

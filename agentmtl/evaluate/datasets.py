@@ -228,11 +228,16 @@ def read_reading(folder: Path, split: str = "test") -> DataSet:
     return DataSet("reading", _name(folder), folder, (name,), contexts, questions, sha256, sha256)
 
 
+def context_source(title: str, context: str) -> str:
+    """The source id of a reading set's context."""
+    digest = hashlib.sha256(f"{title}\n{context}".encode()).hexdigest()
+    return f"context-{digest[:_CONTEXT_DIGITS]}"
+
+
 def _reading_question(record: Record, corpus: dict[str, Document]) -> Question:
     context = record.text("context")
     title = record.text("title", "")
-    digest = hashlib.sha256(f"{title}\n{context}".encode()).hexdigest()
-    source_id = f"context-{digest[:_CONTEXT_DIGITS]}"
+    source_id = context_source(title, context)
     corpus.setdefault(source_id, Document(source_id, context, title))
     answers = tuple(_answer_text(record, answer) for answer in record.items("answers"))
     answerable = record.flag("answerable")

@@ -20,13 +20,27 @@ from agentmtl.schema import Level
 RRF_K = 60
 
 
+# of the identifiers channel, by level; `docs/decisions.md` has the numbers
+IDENTIFIER_WEIGHTS: Mapping[Level, float] = {"sentence": 0.5, "passage": 0.5}
+
+
 @dataclass(frozen=True, slots=True)
 class Fusion:
-    """`weights` a channel (1 where not named); `depth` candidates are taken from each channel."""
+    """`weights` a channel (1 where not named); `depth` candidates are taken from each channel.
+
+    `identifiers`: the weight of that channel by level; 0, where a level is not named, leaves it out.
+    """
 
     method: Literal["rrf", "zsum"] = "zsum"
     weights: Mapping[str, float] = field(default_factory=dict)
     depth: int = 100
+    identifiers: Mapping[Level, float] = field(default_factory=lambda: dict(IDENTIFIER_WEIGHTS))
+
+    def weight(self, channel: str, level: Level) -> float:
+        """Of a channel at a level."""
+        if channel == "identifiers":
+            return self.identifiers.get(level, 0.0)
+        return self.weights.get(channel, 1.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +60,7 @@ def fuse(snapshot: Snapshot, level: Level, rankings: Mapping[str, Ranking], k: i
     total = np.zeros(len(pool))
     for name, scores in channels.items():
         part = _ranks(scores, pool) if fusion.method == "rrf" else _standardised(scores, pool)
-        total += fusion.weights.get(name, 1.0) * part
+        total += fusion.weight(name, level) * part
     segments = np.array([n for n, _ in pool], np.int64)
     positions = np.array([p for _, p in pool], np.int64)
     ranking = best(total, segments, positions, k, lambda n, p: snapshot.id_of(level, (n, p)))

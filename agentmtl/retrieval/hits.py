@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import overload
 
@@ -11,9 +11,10 @@ import numpy as np
 from agentmtl.index.snapshot import Address, Snapshot
 from agentmtl.index.tokens import words
 from agentmtl.retrieval.ranking import Floats, Ranking
-from agentmtl.schema import Hit, Level
+from agentmtl.schema import Hit, Level, MatchedKey
 
 ChannelScores = Mapping[str, Mapping[Address, float]]
+KeysOf = Callable[[Address], tuple[MatchedKey, ...]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +28,9 @@ class Found:
 class Hits(Sequence[Hit]):
     """Best first. `scores` and `ids` cost nothing; the units of all hits are read together at first use."""
 
-    __slots__ = ("_channel", "_channels", "_found", "_hits", "_query", "_ranking", "_snapshot", "level")
+    __slots__ = (
+        "_channel", "_channels", "_found", "_hits", "_keys_of", "_query", "_ranking", "_snapshot", "level",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -38,6 +41,7 @@ class Hits(Sequence[Hit]):
         channels: ChannelScores | None = None,
         query: str = "",
         found: Mapping[Address, Found] | None = None,
+        keys_of: KeysOf | None = None,
     ) -> None:
         self.level = level
         self._snapshot = snapshot
@@ -46,6 +50,7 @@ class Hits(Sequence[Hit]):
         self._channels = channels
         self._query = query
         self._found = found or {}
+        self._keys_of = keys_of
         self._hits: list[Hit] | None = None
 
     @property
@@ -103,6 +108,8 @@ class Hits(Sequence[Hit]):
         return self._hits
 
     def _noted(self, hit: Hit, address: Address) -> Hit:
+        if self._keys_of is not None:
+            hit = replace(hit, identifiers=self._keys_of(address))
         found = self._found.get(address)
         return hit if found is None else replace(hit, hop=found.hop, keys=(*found.names, *hit.keys))
 

@@ -9,16 +9,19 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from agentmtl.errors import EncoderError, UsageError
+from agentmtl.index.identifiers.storage import has_stream
 from agentmtl.index.snapshot import Snapshot
 from agentmtl.retrieval import dense, lexical
 from agentmtl.retrieval.fusion import Fusion, fuse
 from agentmtl.retrieval.hits import Hits
+from agentmtl.retrieval.identifiers import channel as identifiers
 from agentmtl.retrieval.masks import Allowed, Masks
+from agentmtl.retrieval.ranking import Ranking
 from agentmtl.schema import LEVELS, Level
 from agentmtl.trunk.encoder import Encoder, Vectors
 
-Channel: TypeAlias = Literal["fused", "dense", "lexical"]
-CHANNELS: tuple[Channel, ...] = ("fused", "dense", "lexical")
+Channel: TypeAlias = Literal["fused", "dense", "lexical", "identifiers"]
+CHANNELS: tuple[Channel, ...] = ("fused", "dense", "lexical", "identifiers")
 MAX_K = 10_000
 
 _FUSED = Fusion()
@@ -28,8 +31,15 @@ _PLAIN_FLOAT = np.dtype(np.float32)
 class Retriever:
     """Searches one snapshot. `encoder` is asked only for queries given as text."""
 
-    def __init__(self, snapshot: Snapshot, encoder: Encoder | None, fusion: Fusion = _FUSED) -> None:
+    def __init__(
+        self,
+        snapshot: Snapshot,
+        encoder: Encoder | None,
+        fusion: Fusion = _FUSED,
+        identifying: identifiers.Identifiers | None = None,
+    ) -> None:
         self.snapshot = snapshot
+        self._identifiers = identifying
         self._encoder = encoder
         self._fusion = fusion
         self._masks = Masks(snapshot)
@@ -96,18 +106,39 @@ class Retriever:
         if channel == "dense":
             ranking = dense.search(self.snapshot, level, row, k, allowed)[0]
             return Hits(self.snapshot, level, ranking, "dense", query=query)
+        if channel == "identifiers":
+            return self._by_identifiers(query, row, level, k, allowed)
         return self._fuse(query, row, level, k, allowed)
+
+    def _by_identifiers(
+        self, query: str, row: Vectors, level: Level, k: int, allowed: Mapping[int, Allowed] | None
+    ) -> Hits:
+        first = self._pair(query, row, level, self._fusion.depth, allowed)
+        seen = fuse(self.snapshot, level, first, self._fusion.depth, self._fusion).ranking
+        found = identifiers.search(self.snapshot, level, query, k, allowed, seen, self._identifiers)
+        return Hits(self.snapshot, level, found.ranking, "identifiers", query=query, keys_of=found.keys_of)
+
+    def _pair(
+        self, query: str, row: Vectors, level: Level, depth: int, allowed: Mapping[int, Allowed] | None
+    ) -> dict[str, Ranking]:
+        return {
+            "dense": dense.search(self.snapshot, level, row, depth, allowed)[0],
+            "lexical": lexical.search(self.snapshot, level, query, depth, allowed),
+        }
 
     def _fuse(
         self, query: str, row: Vectors, level: Level, k: int, allowed: Mapping[int, Allowed] | None
     ) -> Hits:
         depth = max(k, self._fusion.depth)
-        rankings = {
-            "dense": dense.search(self.snapshot, level, row, depth, allowed)[0],
-            "lexical": lexical.search(self.snapshot, level, query, depth, allowed),
-        }
+        rankings = self._pair(query, row, level, depth, allowed)
+        keys_of = None
+        if self._fusion.weight("identifiers", level) and has_stream(self.snapshot):
+            seen = fuse(self.snapshot, level, rankings, depth, self._fusion).ranking
+            settings = self._identifiers or identifiers.IN_FUSION
+            found = identifiers.search(self.snapshot, level, query, depth, allowed, seen, settings)
+            rankings["identifiers"], keys_of = found.ranking, found.keys_of
         fused = fuse(self.snapshot, level, rankings, k, self._fusion)
-        return Hits(self.snapshot, level, fused.ranking, "fused", fused.channels, query)
+        return Hits(self.snapshot, level, fused.ranking, "fused", fused.channels, query, keys_of=keys_of)
 
     def _row(self, vector: ArrayLike) -> Vectors:
         """`vector` as one row (1, d) of finite float32."""
