@@ -101,6 +101,7 @@ def _evaluate(data: DataSet, settings: _Settings, progress: Progress) -> Report:
         data, settings.index_root, encoder=settings.encoder, backend=settings.backend,
         levels=levels, titles=settings.titles, progress=progress,
     )  # fmt: skip
+    index.add_stream()
     built = time.perf_counter()
     methods = methods_of(index, data, settings.ks, settings.level, settings.hops)
     columns = measure(index, questions, methods, settings.ks)
@@ -156,6 +157,7 @@ def ablations(hops: int) -> dict[str, HopSettings]:
         f"{HOPS} − graph": replace(whole, graph=False),
         f"{HOPS} − beam": replace(whole, hops=1),
         f"{HOPS} − facets": replace(whole, facets=False),
+        f"{HOPS} − identifiers": replace(whole, identifiers=False),
     }
 
 

@@ -65,6 +65,7 @@ def load(folder: Path, indexes: Path, seed: int) -> TrainSet:
     """
     data = read_multihop(folder)
     index = index_for(data, indexes)
+    index.add_stream()
     parts = _parts(folder)
     pool = [q for q in data.questions if q.gold and parts.get(q.id, TRAIN_PART) == TRAIN_PART]
     graph = graph_of(index.retriever)
@@ -154,7 +155,10 @@ def _fit_linear(rows: Sequence[_Row]) -> Linear:
 def cross_validate(
     sets: Sequence[TrainSet], models: Sequence[HopModel], settings: HopSettings
 ) -> dict[str, dict[str, float]]:
-    """Mean recall of held-out folds by set, and that of the fused search; `models[f]` has not seen fold f."""
+    """Mean recall of held-out folds by set, and that of dense and lexical search fused.
+
+    `models[f]` has not seen fold f.
+    """
     rows: dict[str, list[dict[str, float]]] = {s.name: [] for s in sets}
     for fold, model in enumerate(models):
         for data in sets:
@@ -175,7 +179,7 @@ def _recalls(data: TrainSet, question: int, model: HopModel, settings: HopSettin
     theirs = _by_source(data, asked.candidates.tolist(), fused.tolist())
     return {
         **{f"recall@{k}": recall_at(ours, gold, k) for k in KS},
-        **{f"fused recall@{k}": recall_at(theirs, gold, k) for k in KS},
+        **{f"dense+lexical recall@{k}": recall_at(theirs, gold, k) for k in KS},
     }
 
 

@@ -26,6 +26,7 @@ from agentmtl.index.store import Store
 from agentmtl.index.verify import VerifyReport, verify
 from agentmtl.ingest import Chunking, Limits
 from agentmtl.retrieval.hits import Hits
+from agentmtl.retrieval.hops import HopResult, HopSettings, search_hops
 from agentmtl.retrieval.retriever import Channel, Retriever, task_filter
 from agentmtl.schema import Document, Level
 from agentmtl.trunk import describe_mismatch, load_encoder
@@ -180,14 +181,20 @@ class Index:
         k: int = 10,
         where: str | None = None,
         channel: Channel = "fused",
+        hops: int = 1,
     ) -> Hits:
         """The k best units of `level` for a text or a vector (d,); see `Retriever.retrieve`.
 
         `task` keeps to units whose metadata `task` has that name; `where` is a filter expression
-        (`agentmtl.index.filters`). A vector is searched by the dense channel alone.
+        (`agentmtl.index.filters`). A vector is searched by the dense channel alone. With `hops` 2 to 4,
+        passages for a question that needs several of them: `agentmtl.retrieval.hops`.
         """
         if task is not None:
             where = task_filter(where, task)
+        if hops > 1:
+            if level != "passage" or not isinstance(query, str):
+                raise UsageError("Several hops find passages for a question.", "Leave hops or level out.")
+            return self.search_hops(query, hops=hops, k=k, where=where).hits
         return self._retriever.retrieve(query, level=level, k=k, where=where, channel=channel)
 
     async def aretrieve(
@@ -198,9 +205,16 @@ class Index:
         k: int = 10,
         where: str | None = None,
         channel: Channel = "fused",
+        hops: int = 1,
     ) -> Hits:
         """`retrieve` in a worker thread: the event loop stays free."""
-        return await asyncio.to_thread(self.retrieve, query, task, level, k, where, channel)
+        return await asyncio.to_thread(self.retrieve, query, task, level, k, where, channel, hops)
+
+    def search_hops(
+        self, question: str, *, hops: int = 2, k: int = 10, where: str | None = None
+    ) -> HopResult:
+        """Passages over several hops, with the trace of how each was come to; see `search_hops`."""
+        return search_hops(self.retriever, question, k=k, where=where, settings=HopSettings(hops=hops))
 
     @property
     def retriever(self) -> Retriever:

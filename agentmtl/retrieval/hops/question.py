@@ -13,10 +13,12 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from agentmtl.index.identifiers.storage import has_stream
 from agentmtl.index.tokens import words
 from agentmtl.retrieval import dense, lexical
 from agentmtl.retrieval.evidence import ASKING
 from agentmtl.retrieval.hops.graph import Flags, Numbers, PassageGraph
+from agentmtl.retrieval.identifiers import channel as identifiers
 from agentmtl.retrieval.masks import Allowed
 from agentmtl.schema import Level
 from agentmtl.trunk.encoder import Vectors
@@ -28,7 +30,16 @@ COMMON_WORD = 50  # a name of one word in more passages than that is not followe
 MAX_OPENING = 200  # passages that open with a name of the question, at most
 _SCORE_CAP = 4.0  # standard deviations; beyond it a lexical score says no more
 
-QUESTION_FEATURES = ("dense", "lexical", "title weight", "title", "opening weight", "opening", "coverage")
+QUESTION_FEATURES = (
+    "dense",
+    "lexical",
+    "title weight",
+    "title",
+    "opening weight",
+    "opening",
+    "coverage",
+    "identifiers",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,10 +124,12 @@ def ask(
     vector: Vectors,
     allowed: Mapping[int, Allowed] | None = None,
     names: bool = True,
+    keys: bool = True,
 ) -> Asked | None:
     """Look the question up. None where nothing is found (an empty index, or a filter that admits nothing).
 
-    Without `names` the names in the question lead nowhere.
+    Without `names` the names in the question lead nowhere; without `keys`, or where the index has no token
+    stream, the identifiers channel takes no part.
     """
     snapshot = graph.snapshot
     admitted = _admitted(graph, allowed)
@@ -127,6 +140,7 @@ def ask(
     pool = np.union1d(by_vector, by_words)
     if not len(pool):
         return None
+    by_keys = _by_keys(graph, text, allowed) if keys else {}
     terms, weights = _terms(graph, text)
     links = _links(graph, text) if names else ()
     cosines = (graph.vectors(pool) @ vector).astype(np.float64)
@@ -135,7 +149,7 @@ def ask(
         _scale(bm25[pool], float(bm25[by_words].min()) if len(by_words) else 0.0),
     )
     led = _led_to(graph, text, links, dict(zip(terms, weights.tolist(), strict=True)))
-    extra = np.array(sorted({*led.titled, *led.opening} - set(pool.tolist())), np.int64)
+    extra = np.array(sorted({*led.titled, *led.opening, *by_keys} - set(pool.tolist())), np.int64)
     if admitted is not None and len(extra):
         extra = extra[admitted[extra]]
     candidates = np.union1d(pool, extra)
@@ -144,7 +158,7 @@ def ask(
         text, vector, terms, weights, links, frozenset(link.name for link in links), bm25, *scales,
         candidates, np.empty((0, 0)), admitted, holders,
     )  # fmt: skip
-    return _with_features(graph, asked, led)
+    return _with_features(graph, asked, led, by_keys)
 
 
 _LEVELS: tuple[Level, ...] = ("passage", "sentence")
@@ -248,7 +262,18 @@ def _led_to(graph: PassageGraph, text: str, links: Iterable[Link], idf: Mapping[
     return _LedTo(titled, opening if len(opening) <= MAX_OPENING else {})
 
 
-def _with_features(graph: PassageGraph, asked: Asked, led: _LedTo) -> Asked:
+def _by_keys(graph: PassageGraph, text: str, allowed: Mapping[int, Allowed] | None) -> dict[int, float]:
+    """Passages by the identifiers channel, with their scores."""
+    if not has_stream(graph.snapshot):
+        return {}
+    found = identifiers.search(
+        graph.snapshot, "passage", text, DEPTH, allowed, settings=identifiers.IN_FUSION
+    ).ranking
+    numbers = [graph.number(address) for address in found.addresses()]
+    return dict(zip(numbers, found.scores.tolist(), strict=True))
+
+
+def _with_features(graph: PassageGraph, asked: Asked, led: _LedTo, by_keys: Mapping[int, float]) -> Asked:
     numbers = asked.candidates.tolist()
     titled = np.array([led.titled.get(p, 0.0) for p in numbers])
     opening = np.array([led.opening.get(p, 0.0) for p in numbers])
@@ -260,6 +285,14 @@ def _with_features(graph: PassageGraph, asked: Asked, led: _LedTo) -> Asked:
         opening,
         np.array([float(p in led.opening) for p in numbers]),
         asked.coverage("passage", asked.candidates),
+        _standardised([by_keys.get(p) for p in numbers]),
     ]
     features = np.stack(columns, axis=1)
     return replace(asked, features=features)
+
+
+def _standardised(scores: Sequence[float | None]) -> Floats:
+    """Mean 0 and spread 1; what was not found counts as the lowest. All 0 where nothing was found."""
+    known = [s for s in scores if s is not None]
+    values = np.array([min(known) if s is None else s for s in scores]) if known else np.zeros(len(scores))
+    return np.asarray((values - values.mean()) / (float(values.std()) or 1.0))

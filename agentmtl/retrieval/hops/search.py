@@ -44,7 +44,8 @@ class HopSettings:
     `docs/decisions.md` has the numbers.
 
     `updaters` make the next queries. `graph` False leaves names out: no bridge, no PageRank, no passages by
-    title. `seconds` is a limit on the whole search (0: none); what was found by then is ranked.
+    title; `identifiers` False that channel. `seconds` is a limit on the whole search (0: none); what was
+    found by then is ranked.
     """
 
     hops: int = 2
@@ -52,6 +53,7 @@ class HopSettings:
     updaters: tuple[QueryUpdater, ...] = (EntityBridge(), Concat())
     facets: bool = True
     graph: bool = True
+    identifiers: bool = True
     chain: float = 4.0  # weight of the best chain's probability against the question's own
     mass: float = 0.2  # weight of the logarithm of the PageRank mass
     facet: float = 0.5  # weight of the best facet's score against the whole question's
@@ -142,7 +144,8 @@ class _Search:
         self._updaters = tuple(u for u in settings.updaters if settings.graph or u.kind != "bridge")
 
     def look_up(self, text: str, vector: Vectors) -> _LookedUp | None:
-        asked = ask(self._graph, text, vector, self._allowed, names=self._settings.graph)
+        settings = self._settings
+        asked = ask(self._graph, text, vector, self._allowed, names=settings.graph, keys=settings.identifiers)
         if asked is None:
             return None
         limits = self._settings.limits
