@@ -15,6 +15,8 @@ This module imports nothing of agentmtl.
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
@@ -25,6 +27,8 @@ LEVELS: tuple[Level, ...] = ("document", "passage", "sentence", "entity", "demon
 Scalar: TypeAlias = str | int | float | bool | None
 MetadataValue: TypeAlias = Scalar | list[Scalar]
 Metadata: TypeAlias = Mapping[str, MetadataValue]
+
+DEMONSTRATION_MARK = "_demonstration"  # metadata of a document that is a labelled example
 
 SCHEMA_VERSION = 1  # of every JSON object the command line prints
 
@@ -50,6 +54,51 @@ class Document:
     def key(self) -> str:
         """The name under which an index holds this record once."""
         return self.origin or self.source_id
+
+    @property
+    def is_demonstration(self) -> bool:
+        """Whether this is a labelled example: one unit of that level, and no passages."""
+        return bool(self.metadata.get(DEMONSTRATION_MARK))
+
+
+@dataclass(frozen=True, slots=True)
+class Demonstration:
+    """A labelled example of a task. For multiple choice `choices` are the options and `answer_index` says
+    which one `output` is."""
+
+    task: str
+    input: str
+    output: str
+    choices: tuple[str, ...] = ()
+    answer_index: int | None = None
+
+    @property
+    def source_id(self) -> str:
+        """Task and content: the same example has the same id wherever it is read."""
+        content = json.dumps([self.input, self.output, self.choices], ensure_ascii=False)
+        return f"{self.task}/{hashlib.sha256(content.encode('utf-8', 'replace')).hexdigest()[:16]}"
+
+    def to_document(self) -> Document:
+        """The form in which an index holds it: found by its input, with the rest as metadata."""
+        metadata: dict[str, MetadataValue] = {
+            "task": self.task, "output": self.output, DEMONSTRATION_MARK: True,
+        }  # fmt: skip
+        if self.choices:
+            metadata |= {"choices": list(self.choices), "answer_index": self.answer_index}
+        return Document(self.source_id, self.input, metadata=metadata)
+
+    @classmethod
+    def from_unit(cls, unit: Unit) -> Demonstration:
+        """The example that a unit of level demonstration holds."""
+        data = unit.metadata
+        choices, answer = data.get("choices"), data.get("answer_index")
+        return cls(
+            str(data.get("task", "")),
+            unit.text,
+            str(data.get("output", "")),
+            tuple(map(str, choices)) if isinstance(choices, list) else (),
+            answer if isinstance(answer, int) else None,
+        )
 
 
 @dataclass(frozen=True, slots=True)

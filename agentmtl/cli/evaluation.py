@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from agentmtl.cli import evaluate_identifiers
+from agentmtl.cli import evaluate_demonstrations, evaluate_identifiers
 from agentmtl.cli.evaluation_options import Data, Indexes, Limit, Seed, command_line, show
 from agentmtl.cli.output import (
     INDEXES,
@@ -107,4 +107,5 @@ def answers(
     show(report, as_json)
 
 
+app.command("demonstrations")(evaluate_demonstrations.demonstrations)
 app.command("identifiers")(evaluate_identifiers.identifiers)

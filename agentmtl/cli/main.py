@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 from typer.exceptions import TyperException
 
-from agentmtl.cli import ask, config, demo, doctor, evaluation, index, log, search
+from agentmtl.cli import ask, config, demo, demonstrations, doctor, evaluation, index, log, search
 from agentmtl.cli.output import emit, tell
 from agentmtl.errors import AgentmtlError
 from agentmtl.schema import SCHEMA_VERSION
@@ -36,6 +36,8 @@ app.command("demo")(demo.demo)
 app.add_typer(index.app, name="index")
 app.command("search")(search.search)
 app.command("ask")(ask.ask)
+app.command("demos")(demonstrations.demos)
+app.command("run")(demonstrations.run)
 app.add_typer(log.app, name="log")
 app.add_typer(config.app, name="config")
 app.command("doctor")(doctor.doctor)

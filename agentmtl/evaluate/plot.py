@@ -1,10 +1,11 @@
-"""The risk–coverage picture."""
+"""Pictures of results: risk over coverage, and a metric over a number."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from agentmtl.errors import StorageError, UsageError
 from agentmtl.evaluate.metrics import RiskCoverage
@@ -28,16 +29,11 @@ def plot_risk_coverage(
     Raises UsageError where matplotlib is missing, the format is unknown or no curve has a point;
     StorageError where the file cannot be written.
     """
-    if path.suffix.lower() not in _FORMATS:
-        raise UsageError(f"A plot cannot be written as {path.name}.", "Name it .png, .svg or .pdf.")
+    _check_format(path)
     drawn = {name: curve for name, curve in curves.items() if len(curve.risk)}
     if not drawn:
         raise UsageError("No answer could be judged, so there is no curve.", "Use a set with answers.")
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise UsageError("A plot needs matplotlib.", "pip install 'agentmtl[eval]'") from error
-    figure = Figure(figsize=(7, 4.5), layout="constrained")
+    figure = _figure()
     axes = figure.add_subplot(
         title=title,
         xlabel="Coverage: share of questions answered, most confident first",
@@ -55,6 +51,33 @@ def plot_risk_coverage(
     axes.grid(alpha=0.3)
     axes.legend(loc="best")
     _save(figure, path)
+
+
+def plot_curves(path: Path, xs: Sequence[int], curves: Mapping[str, Sequence[float]], x: str, y: str) -> None:
+    """Draw a line a method over `xs` (on a scale of powers of two) into a file; raises as above."""
+    _check_format(path)
+    figure = _figure()
+    axes = figure.add_subplot(xlabel=x, ylabel=y, xscale="log")
+    for name, values in curves.items():
+        axes.plot(xs, values, marker="o", label=f"{name} ({values[-1]:.3f} at {xs[-1]})")
+    axes.set_xticks(list(xs), [str(n) for n in xs])
+    axes.minorticks_off()
+    axes.grid(alpha=0.3)
+    axes.legend(loc="best")
+    _save(figure, path)
+
+
+def _check_format(path: Path) -> None:
+    if path.suffix.lower() not in _FORMATS:
+        raise UsageError(f"A plot cannot be written as {path.name}.", "Name it .png, .svg or .pdf.")
+
+
+def _figure() -> Any:
+    try:
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise UsageError("A plot needs matplotlib.", "pip install 'agentmtl[eval]'") from error
+    return Figure(figsize=(7, 4.5), layout="constrained")
 
 
 def _save(figure: object, path: Path) -> None:

@@ -83,7 +83,7 @@ class SegmentDraft:
         self.settings = settings
         self.builder = RowsBuilder()
         self.documents = len(batch.documents)
-        self.levels: dict[Level, _LevelRows] = {level: _LevelRows() for level in settings.levels}
+        self.levels: dict[Level, _LevelRows] = {level: _LevelRows() for level in settings.stored_levels}
         self.passages_of: list[range] = []
         self.mentions: dict[str, list[tuple[int, int, int]]] = {}
         for row, (document, cut) in enumerate(batch.documents.values()):
@@ -92,6 +92,11 @@ class SegmentDraft:
         self.builder.add_files(batch.files)
 
     def _add_cut(self, row: int, cut: Cut) -> None:
+        for unit in cut.demonstrations:
+            span = (unit.start, unit.end)
+            self.levels["demonstration"].add(bytes.fromhex(unit.id), row, span, None, unit.text)
+        if cut.demonstrations:  # has no other units
+            return
         first = len(self.levels["passage"].units) if "passage" in self.levels else 0
         for unit in (cut.document, *cut.passages, *cut.sentences):
             if unit.level in self.levels:

@@ -87,6 +87,11 @@ class IndexSettings:
         )
 
     @property
+    def stored_levels(self) -> tuple[Level, ...]:
+        """The levels, and that of demonstrations, which any index may hold."""
+        return self.levels if "demonstration" in self.levels else (*self.levels, "demonstration")
+
+    @property
     def fingerprint(self) -> str:
         """Changes with anything that changes what a segment holds (not with the encoder's name)."""
         data = self.to_json()

@@ -74,7 +74,7 @@ def merge_segments(
     _copy_documents(builder, sources)
     builder.add_files(notes)
     levels: dict[Level, LevelParts] = {}
-    for level in settings.levels:
+    for level in settings.stored_levels:
         parts = _merge_level(builder, level, sources)
         if parts is not None:
             levels[level] = parts

@@ -227,7 +227,8 @@ def _live_counts(draft: Draft, settings: IndexSettings) -> dict[Level, int]:
         dead = draft.dead.get(segment.name)
         return (counts.units if counts else 0) - (len(dead.at(level)) if dead else 0)
 
-    return {level: sum(left(s, level) for s in draft.opened.values()) for level in settings.levels}
+    counts = {level: sum(left(s, level) for s in draft.opened.values()) for level in settings.stored_levels}
+    return {level: count for level, count in counts.items() if count or level in settings.levels}
 
 
 def _code_version() -> str:

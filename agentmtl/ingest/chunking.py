@@ -64,6 +64,7 @@ class Cut:
     passages: tuple[Unit, ...]
     sentences: tuple[Unit, ...]
     mentions: tuple[Mention, ...]
+    demonstrations: tuple[Unit, ...] = ()
 
 
 def unit_id(level: Level, key: str, start: int, end: int, text: str) -> str:
@@ -82,6 +83,10 @@ def cut(document: Document, chunking: Chunking | None = None) -> Cut:
 
     A passage's parent is the document; a sentence's parent is the first passage that holds it.
     """
+    if document.is_demonstration:
+        span = (0, len(document.text))
+        whole = _unit(document, "document", span, None)
+        return Cut(whole, (), (), (), (_unit(document, "demonstration", span, None),))
     chunking = chunking or Chunking()
     spans = split_sentences(document.text, min(MAX_SENTENCE_WORDS, chunking.max_words))
     whole = _unit(document, "document", (0, len(document.text)), None)

@@ -28,7 +28,8 @@ from agentmtl.ingest import Chunking, Limits
 from agentmtl.retrieval.hits import Hits
 from agentmtl.retrieval.hops import HopResult, HopSettings, search_hops
 from agentmtl.retrieval.retriever import Channel, Retriever, task_filter
-from agentmtl.schema import Document, Level
+from agentmtl.schema import Demonstration, Document, Level
+from agentmtl.tasks import Task
 from agentmtl.trunk import describe_mismatch, load_encoder
 from agentmtl.trunk.encoder import Encoder
 
@@ -240,6 +241,24 @@ class Index:
             report = add_documents(transaction, documents)
         self.refresh()
         return report
+
+    def add_demonstrations(
+        self, task: Task, demonstrations: Iterable[Demonstration], *, progress: Progress = _silent
+    ) -> BuildReport:
+        """Add labelled examples of a task, and keep its card; known examples cost nothing.
+
+        They are found by `retrieve(…, task=task.name, level="demonstration")`. Raises what `add` raises.
+        """
+        with self._store.write(self.settings, self.encoder, progress=progress) as transaction:
+            transaction.put_task(task.name, task.to_json())
+            report = add_documents(transaction, (d.to_document() for d in demonstrations))
+        self.refresh()
+        return report
+
+    @property
+    def tasks(self) -> dict[str, Task]:
+        """The cards of the tasks that the index has demonstrations of, by name."""
+        return {name: Task.from_json(card) for name, card in self.snapshot.manifest.tasks.items()}
 
     def update(self, documents: Iterable[Document], *, progress: Progress = _silent) -> BuildReport:
         """Replace documents that are there. Raises UsageError, changing nothing, for a key that is not."""

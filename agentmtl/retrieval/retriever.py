@@ -157,7 +157,11 @@ class Retriever:
 
     def check(self, level: Level, k: int) -> None:
         """Raise UsageError for a level that the index lacks, or a k out of range."""
-        if level not in self.snapshot.settings.levels:
+        if level == "demonstration" and level not in self.snapshot.manifest.live:
+            raise UsageError(
+                "This index holds no demonstrations.", "Add some: agentmtl index add --task CARD --demos FILE"
+            )
+        if level not in self.snapshot.settings.stored_levels:
             known = ", ".join(self.snapshot.settings.levels)
             what = "is not a level" if level not in LEVELS else "was not indexed"
             raise UsageError(f"{level!r} {what}.", f"This index has {known}.")

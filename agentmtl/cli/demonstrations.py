@@ -1,0 +1,272 @@
+"""agentmtl demos and agentmtl run: labelled examples, and predictions from them."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from hashlib import sha256
+from itertools import islice
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from agentmtl.cli.output import (
+    BackendFlag,
+    IndexFlag,
+    JsonFlag,
+    QuietFlag,
+    bold,
+    dim,
+    emit,
+    index_folder,
+    say,
+    settings_from,
+    tell,
+    watching,
+)
+from agentmtl.errors import UsageError
+from agentmtl.schema import SCHEMA_VERSION
+
+if TYPE_CHECKING:
+    from agentmtl.experts.demonstrations import DemonstrationVoter, Vote
+    from agentmtl.retrieval.demonstrations import Selection
+    from agentmtl.retrieval.index import Index
+    from agentmtl.tasks import Task
+
+AT_ONCE = 64  # inputs encoded together
+FAILED, ABSTAINED = 1, 3
+
+TaskFlag = Annotated[str, typer.Option("--task", "-t", help="A task of the index, or a task card's path.")]
+Count = Annotated[int, typer.Option("-k", help="How many demonstrations.", min=1, max=1000)]
+ChannelFlag = Annotated[str, typer.Option("--channel", help="fused, dense, lexical or identifiers.")]
+Diversity = Annotated[
+    float, typer.Option("--diversity", help="0: the best; towards 1: unlike each other.", min=0, max=1)
+]
+Balance = Annotated[bool, typer.Option("--balance", help="Take the outputs in turn.")]
+Bank = Annotated[str, typer.Option("--bank", help="task, prior (all tasks, this one preferred) or all.")]
+
+
+def demos(
+    text: Annotated[str, typer.Argument(help="The input.")],
+    task: TaskFlag,
+    index: IndexFlag = None,
+    k: Count = 8,
+    channel: ChannelFlag = "fused",
+    diversity: Diversity = 0.0,
+    balance: Balance = False,
+    bank: Bank = "task",
+    backend: BackendFlag = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """The labelled examples nearest to an input, best first.
+
+    Examples:
+
+      agentmtl demos "When was the telephone invented?" --task trec --index indexes/tasks
+
+      agentmtl demos "cheap flights to Boston" --task intents --index indexes/tasks -k 4 --balance --json
+    """
+    from agentmtl.retrieval.demonstrations import select
+    from agentmtl.retrieval.index import Index
+
+    settings = settings_from(backend=backend)
+    opened = Index.open(index_folder(index), backend=settings.backend)
+    card = _task(opened, task)
+    found = select(opened.retriever, text, card.name, _selection(k, channel, diversity, balance, bank))
+    hits = found.hits[::-1]  # for reading: best first
+    if as_json:
+        emit(
+            {"schema": SCHEMA_VERSION, "query": text, "task": card.name, "hits": [h.to_json() for h in hits]}
+        )
+        return
+    for rank, hit in enumerate(hits, 1):
+        say(f"{rank:>2}. {bold(str(hit.unit.metadata.get('output')))}  {dim(f'{hit.score:.3f}')}")
+        say(f"    {' '.join(hit.text.split())}")
+    if not hits:
+        tell("No demonstrations.")
+
+
+def run(
+    task: Annotated[str, typer.Argument(help="A task of the index, or a task card's path.", metavar="TASK")],
+    index: IndexFlag = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="Write here; a run that was broken off goes on there.")
+    ] = None,
+    k: Count = 8,
+    channel: ChannelFlag = "fused",
+    diversity: Diversity = 0.0,
+    balance: Balance = False,
+    bank: Bank = "task",
+    threshold: Annotated[
+        float, typer.Option("--threshold", help="Abstain below this probability.", min=0, max=1)
+    ] = 0.0,
+    nearest: Annotated[
+        float,
+        typer.Option("--nearest", help="Abstain below this cosine of the nearest.", min=-1, max=1),
+    ] = -1.0,
+    backend: BackendFlag = None,
+    quiet: QuietFlag = False,
+) -> None:
+    """Predict for many inputs from demonstrations alone: one JSON object a line, in and out.
+
+    An input line is {"input": "…"}, with "choices" for multiple choice. A bad line gives a line with
+    "error", and the exit code is 1 in the end.
+
+    Examples:
+
+      agentmtl run trec --index indexes/tasks < inputs.jsonl > outputs.jsonl
+
+      agentmtl run trec --index indexes/tasks --out outputs.jsonl --threshold 0.6 < inputs.jsonl
+    """
+    from agentmtl.experts.demonstrations import DemonstrationVoter, VoterSettings
+    from agentmtl.retrieval.index import Index
+
+    settings = settings_from(backend=backend)
+    opened = Index.open(index_folder(index), backend=settings.backend)
+    card = _task(opened, task)
+    chosen = _selection(k, channel, diversity, balance, bank)
+    voter = DemonstrationVoter(
+        opened.retriever, card, VoterSettings(chosen, threshold=threshold, nearest=nearest)
+    )
+    failures = 0
+    with _output(out) as stream, watching("predicting", quiet) as watch:
+        lines = _left(sys.stdin, out)
+        while batch := list(islice(lines, AT_ONCE)):
+            for line in _predicted(voter, batch):
+                failures += '"error"' in line
+                stream.write(line + "\n")
+            stream.flush()
+            watch(len(batch))
+    if failures:
+        tell(f"{failures} lines could not be read; their outputs say why.")
+        raise typer.Exit(FAILED)
+
+
+def _task(index: Index, name: str) -> Task:
+    """The card that is meant: the index's own of that name, or a file."""
+    from agentmtl.tasks import load_task
+
+    if name in index.tasks:
+        return index.tasks[name]
+    if Path(name).is_file():
+        return load_task(Path(name))
+    known = ", ".join(sorted(index.tasks)) or "none"
+    raise UsageError(
+        f"The index has no task {name!r} (it has {known}).",
+        "Add it: agentmtl index add --task CARD --demos FILE --index DIR",
+    )
+
+
+def _selection(k: int, channel: str, diversity: float, balance: bool, bank: str) -> Selection:
+    from agentmtl.retrieval.demonstrations import Selection
+    from agentmtl.retrieval.retriever import CHANNELS
+
+    if channel not in CHANNELS:
+        raise UsageError(f"{channel!r} is not a channel.", f"Choose one of {', '.join(CHANNELS)}.")
+    if bank not in ("task", "prior", "all"):
+        raise UsageError(f"{bank!r} is not a bank.", "Choose task, prior or all.")
+    return Selection(k=k, channel=channel, diversity=diversity, balance=balance, bank=bank)  # type: ignore[arg-type]
+
+
+# --- a run over many inputs -------------------------------------------------------------------------
+
+
+def _predicted(voter: DemonstrationVoter, batch: Iterable[tuple[int, str]]) -> Iterator[str]:
+    """The output line of each input line, in order."""
+    read = [(number, raw, *_parsed(raw)) for number, raw in batch]
+    good = [(record["input"], record.get("choices") or ()) for _, _, record, error in read if not error]
+    votes = iter(_votes(voter, good))
+    for _, raw, record, error in read:
+        outcome = None if error else next(votes)
+        if isinstance(outcome, UsageError):
+            error = str(outcome)
+        yield _line(raw, record, outcome if not error else None, error)
+
+
+def _votes(voter: DemonstrationVoter, good: list[tuple[str, Any]]) -> list[Any]:
+    """A vote for each, or the UsageError it gave; one bad record does not spoil its neighbours."""
+    try:
+        return list(voter.predict([text for text, _ in good], [options for _, options in good]))
+    except UsageError:
+        if len(good) > 1:
+            return [outcome for one in good for outcome in _votes(voter, [one])]
+        return [_caught(voter, good[0])]
+
+
+def _caught(voter: DemonstrationVoter, one: tuple[str, Any]) -> Any:
+    try:
+        return voter.predict([one[0]], [one[1]])[0]
+    except UsageError as error:
+        return error
+
+
+def _parsed(raw: str) -> tuple[dict[str, Any], str]:
+    """(the record, what is wrong with it)."""
+    try:
+        record = json.loads(raw)
+    except ValueError as error:
+        return {}, f"no JSON: {error}"
+    if (
+        not isinstance(record, dict)
+        or not isinstance(record.get("input"), str)
+        or not record["input"].strip()
+    ):
+        return {}, 'no {"input": "…"}'
+    choices = record.get("choices")
+    if choices is not None and not (
+        isinstance(choices, list) and choices and all(isinstance(c, str) for c in choices)
+    ):
+        return record, "choices are not a list of texts"
+    return record, ""
+
+
+def _line(raw: str, record: dict[str, Any], vote: Vote | None, error: str) -> str:
+    data: dict[str, Any] = {"input": record.get("input", raw.strip())}
+    if vote is None:
+        data |= {"output": "", "probabilities": {}, "demonstrations": [], "abstained": True, "error": error}
+    else:
+        data |= {
+            "output": vote.output,
+            "probabilities": {output: round(p, 6) for output, p in vote.probabilities.items()},
+            "demonstrations": [hit.id for hit in vote.demonstrations],
+            "abstained": vote.abstained,
+        }
+    data["sha256"] = _digest(raw)
+    return json.dumps(data, ensure_ascii=False)
+
+
+def _digest(raw: str) -> str:
+    return sha256(raw.strip().encode("utf-8", "replace")).hexdigest()[:16]
+
+
+@contextmanager
+def _output(out: Path | None) -> Iterator[IO[str]]:
+    """stdout, or the end of a file whose last line, where a kill cut it off, is taken away."""
+    if out is None:
+        yield sys.stdout
+        return
+    out.parent.mkdir(parents=True, exist_ok=True)
+    if out.exists():
+        whole = out.read_bytes()
+        end = whole.rfind(b"\n") + 1
+        if end < len(whole):
+            with out.open("r+b") as broken:
+                broken.truncate(end)
+    with out.open("a", encoding="utf-8") as stream:
+        yield stream
+
+
+def _left(inputs: Iterable[str], out: Path | None) -> Iterator[tuple[int, str]]:
+    """The input lines that have no output yet. Raises UsageError where the outputs are of other inputs."""
+    done = out.read_text("utf-8").splitlines() if out is not None and out.exists() else []
+    for number, raw in enumerate((line for line in inputs if line.strip()), 0):
+        if number >= len(done):
+            yield number, raw
+        elif json.loads(done[number]).get("sha256") != _digest(raw):
+            raise UsageError(
+                f"{out}, line {number + 1}, is the output of another input.",
+                "Give the same inputs again, or another --out.",
+            )
