@@ -27,7 +27,7 @@ from agentmtl.cli.output import (
     tell,
     watching,
 )
-from agentmtl.errors import UsageError
+from agentmtl.errors import StorageError, UsageError
 from agentmtl.schema import SCHEMA_VERSION
 
 if TYPE_CHECKING:
@@ -113,7 +113,8 @@ def run(
     """Predict for many inputs from demonstrations alone: one JSON object a line, in and out.
 
     An input line is {"input": "…"}, with "choices" for multiple choice. A bad line gives a line with
-    "error", and the exit code is 1 in the end.
+    "error", and the exit code is 1 in the end, also where a run goes on from lines that hold one. A file
+    given with --out is gone on with only for the same inputs and the same options.
 
     Examples:
 
@@ -131,13 +132,15 @@ def run(
     voter = DemonstrationVoter(
         opened.retriever, card, VoterSettings(chosen, threshold=threshold, nearest=nearest)
     )
-    failures = 0
+    made_by = repr((card, voter.settings))
     with _output(out) as stream, watching("predicting", quiet) as watch:
-        lines = _left(sys.stdin, out)
+        done, failures = _resumed(sys.stdin.buffer, out, made_by)
+        watch(done)
+        lines = (raw for raw in sys.stdin.buffer if raw.strip())
         while batch := list(islice(lines, AT_ONCE)):
-            for line in _predicted(voter, batch):
-                failures += '"error"' in line
-                stream.write(line + "\n")
+            for record in _predicted(voter, batch, made_by):
+                failures += "error" in record
+                stream.write(json.dumps(record, ensure_ascii=False) + "\n")
             stream.flush()
             watch(len(batch))
     if failures:
@@ -174,16 +177,16 @@ def _selection(k: int, channel: str, diversity: float, balance: bool, bank: str)
 # --- a run over many inputs -------------------------------------------------------------------------
 
 
-def _predicted(voter: DemonstrationVoter, batch: Iterable[tuple[int, str]]) -> Iterator[str]:
-    """The output line of each input line, in order."""
-    read = [(number, raw, *_parsed(raw)) for number, raw in batch]
-    good = [(record["input"], record.get("choices") or ()) for _, _, record, error in read if not error]
+def _predicted(voter: DemonstrationVoter, batch: Iterable[bytes], made_by: str) -> Iterator[dict[str, Any]]:
+    """The output of each input line, in order."""
+    read = [(raw, *_parsed(raw)) for raw in batch]
+    good = [(record["input"], record.get("choices") or ()) for _, record, error in read if not error]
     votes = iter(_votes(voter, good))
-    for _, raw, record, error in read:
+    for raw, record, error in read:
         outcome = None if error else next(votes)
         if isinstance(outcome, UsageError):
             error = str(outcome)
-        yield _line(raw, record, outcome if not error else None, error)
+        yield _output_record(raw, record, outcome if not error else None, error, made_by)
 
 
 def _votes(voter: DemonstrationVoter, good: list[tuple[str, Any]]) -> list[Any]:
@@ -203,10 +206,11 @@ def _caught(voter: DemonstrationVoter, one: tuple[str, Any]) -> Any:
         return error
 
 
-def _parsed(raw: str) -> tuple[dict[str, Any], str]:
+def _parsed(raw: bytes) -> tuple[dict[str, Any], str]:
     """(the record, what is wrong with it)."""
     try:
-        record = json.loads(raw)
+        record = json.loads(raw.decode("utf-8-sig"))
+        json.dumps(record, ensure_ascii=False).encode()  # an escaped half of a surrogate pair is no text
     except ValueError as error:
         return {}, f"no JSON: {error}"
     if (
@@ -223,8 +227,10 @@ def _parsed(raw: str) -> tuple[dict[str, Any], str]:
     return record, ""
 
 
-def _line(raw: str, record: dict[str, Any], vote: Vote | None, error: str) -> str:
-    data: dict[str, Any] = {"input": record.get("input", raw.strip())}
+def _output_record(
+    raw: bytes, record: dict[str, Any], vote: Vote | None, error: str, made_by: str
+) -> dict[str, Any]:
+    data: dict[str, Any] = {"input": record.get("input", raw.decode("utf-8", "replace").strip())}
     if vote is None:
         data |= {"output": "", "probabilities": {}, "demonstrations": [], "abstained": True, "error": error}
     else:
@@ -234,12 +240,12 @@ def _line(raw: str, record: dict[str, Any], vote: Vote | None, error: str) -> st
             "demonstrations": [hit.id for hit in vote.demonstrations],
             "abstained": vote.abstained,
         }
-    data["sha256"] = _digest(raw)
-    return json.dumps(data, ensure_ascii=False)
+    return data | {"sha256": _digest(raw, made_by)}
 
 
-def _digest(raw: str) -> str:
-    return sha256(raw.strip().encode("utf-8", "replace")).hexdigest()[:16]
+def _digest(raw: bytes, made_by: str) -> str:
+    """Changes with the input line, the card and the options."""
+    return sha256(made_by.encode("utf-8", "replace") + b"\n" + raw.strip()).hexdigest()[:16]
 
 
 @contextmanager
@@ -248,25 +254,43 @@ def _output(out: Path | None) -> Iterator[IO[str]]:
     if out is None:
         yield sys.stdout
         return
-    out.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        _cut_off(out)
+        stream = out.open("a", encoding="utf-8", newline="\n")
+    except OSError as error:
+        raise StorageError(f"{out} cannot be written: {error.strerror}.", "Choose another --out.") from error
+    with stream:
+        yield stream
+
+
+def _cut_off(out: Path) -> None:
+    """Take away what follows the last line feed of a file, if it is there."""
     if out.exists():
         whole = out.read_bytes()
         end = whole.rfind(b"\n") + 1
         if end < len(whole):
             with out.open("r+b") as broken:
                 broken.truncate(end)
-    with out.open("a", encoding="utf-8") as stream:
-        yield stream
 
 
-def _left(inputs: Iterable[str], out: Path | None) -> Iterator[tuple[int, str]]:
-    """The input lines that have no output yet. Raises UsageError where the outputs are of other inputs."""
-    done = out.read_text("utf-8").splitlines() if out is not None and out.exists() else []
-    for number, raw in enumerate((line for line in inputs if line.strip()), 0):
-        if number >= len(done):
-            yield number, raw
-        elif json.loads(done[number]).get("sha256") != _digest(raw):
-            raise UsageError(
-                f"{out}, line {number + 1}, is the output of another input.",
-                "Give the same inputs again, or another --out.",
-            )
+def _resumed(inputs: Iterable[bytes], out: Path | None, made_by: str) -> tuple[int, int]:
+    """Pass over the inputs that have an output already: (how many, how many of these are errors).
+
+    Raises UsageError where the outputs are of other inputs or options.
+    """
+    if out is None:
+        return 0, 0
+    lines = (raw for raw in inputs if raw.strip())
+    failures = number = 0
+    with out.open("rb") as done:
+        for number, line in enumerate(done, 1):
+            record, error = _parsed(line)
+            raw = next(lines, None)
+            if error or raw is None or record.get("sha256") != _digest(raw, made_by):
+                raise UsageError(
+                    f"{out}, line {number}, is the output of another input, or was made with other options.",
+                    "Give the same inputs and options again, or another --out.",
+                )
+            failures += "error" in record
+    return number, failures

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from agentmtl.cli import evaluate_demonstrations, evaluate_identifiers
+from agentmtl.cli import evaluate_demonstrations, evaluate_identifiers, evaluate_ir, evaluate_segmentation
 from agentmtl.cli.evaluation_options import Data, Indexes, Limit, Seed, command_line, show
 from agentmtl.cli.output import (
     INDEXES,
@@ -108,4 +108,8 @@ def answers(
 
 
 app.command("demonstrations")(evaluate_demonstrations.demonstrations)
+app.command("ir")(evaluate_ir.ir)
+app.command("multihop-rag")(evaluate_ir.multihop_rag)
+app.command("segmentation")(evaluate_segmentation.segmentation)
+app.command("chunking")(evaluate_segmentation.chunking)
 app.command("identifiers")(evaluate_identifiers.identifiers)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from agentmtl.cli.demonstration_files import DemoFiles, TaskCards, TaskPairs, add_pairs, task_pairs
 from agentmtl.cli.output import (
     INDEXES,
     BackendFlag,
@@ -33,6 +34,9 @@ app = typer.Typer(
     no_args_is_help=True, help="Make an index, change it, look after it.", rich_markup_mode=None
 )
 
+SomePaths = Annotated[
+    list[str] | None, typer.Argument(help="Files, folders or globs.", metavar="[PATH…]", show_default=False)
+]
 Paths = Annotated[list[str], typer.Argument(help="Files, folders or globs.", metavar="PATH…")]
 Folder = Annotated[str, typer.Argument(help="The index's folder, or its name in ./indexes.", metavar="DIR")]
 Where = Annotated[str | None, typer.Option("--index", "-i", help="Folder of the index.", metavar="DIR")]
@@ -42,7 +46,8 @@ SHOWN_SKIPS = 10  # skipped files listed for people; --json has them all
 
 @app.command("build")
 def build(
-    paths: Paths,
+    paths: SomePaths = None,
+    *,
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the index.")],
     encoder: EncoderFlag = None,
     backend: BackendFlag = None,
@@ -56,10 +61,18 @@ def build(
     levels: Annotated[
         str, typer.Option(help="Comma-separated: document, passage, sentence, entity.")
     ] = "document,passage,sentence,entity",
+    chunker: Annotated[
+        str, typer.Option(help="sentences (windows of whole sentences) or topics (cut where it changes).")
+    ] = "sentences",
+    streams: Annotated[
+        str, typer.Option(help="Tokenisers of the n-gram identifiers: default, none, or folders.")
+    ] = "default",
+    task: TaskCards = None,
+    demos: DemoFiles = None,
     quiet: QuietFlag = False,
     as_json: JsonFlag = False,
 ) -> None:
-    """Build an index of files (.txt .md .html .pdf .docx .csv .json .jsonl).
+    """Build an index of files (.txt .md .html .pdf .docx .csv .json .jsonl), of labelled examples, or both.
 
     Building again into the same folder reads only what changed and drops what has vanished. A build that
     was interrupted resumes.
@@ -68,7 +81,7 @@ def build(
 
       agentmtl index build ./docs --out indexes/docs
 
-      agentmtl index build corpus.jsonl --out indexes/corpus --levels passage,sentence --json
+      agentmtl index build --task trec.json --demos train.jsonl --out indexes/tasks --json
     """
     from agentmtl.retrieval.index import Index
 
@@ -79,26 +92,32 @@ def build(
         passage_words=passage_words,
         overlap_sentences=overlap_sentences,
     )
+    pairs = task_pairs(task, demos, bool(paths))
     with watching("building", quiet or as_json) as watch:
         index, report = Index.build(
             out,
-            _expect(paths, watch),
+            _expect(paths or [], watch),
             encoder=settings.encoder,
             backend=settings.backend,
             factory=settings.factory,
             levels=_levels(levels),
             passage_words=settings.passage_words,
             overlap_sentences=settings.overlap_sentences,
+            chunker=chunker,
+            streams=[] if streams == "none" else streams.split(","),
             progress=watch,
             on_document=lambda d: watch.read(len(d.text)),
         )
+        add_pairs(index, pairs, report, watch)
     _report(index, report, as_json)
 
 
 @app.command("add")
 def add(
-    paths: Paths,
+    paths: SomePaths = None,
     index: Where = None,
+    task: TaskCards = None,
+    demos: DemoFiles = None,
     prune: Annotated[
         bool, typer.Option("--prune", help="Drop what came from files that have vanished.")
     ] = False,
@@ -106,15 +125,16 @@ def add(
     quiet: QuietFlag = False,
     as_json: JsonFlag = False,
 ) -> None:
-    """Add files to an index; changed ones replace what they were, unchanged ones cost nothing.
+    """Add files, labelled examples or both; what is unchanged costs nothing.
 
     Examples:
 
       agentmtl index add ./more-docs --index indexes/docs
 
-      agentmtl index add ./docs --index indexes/docs --prune --json
+      agentmtl index add --task trec.json --demos train.jsonl --index indexes/docs --json
     """
-    _change(paths, index, backend, quiet, as_json, prune=prune)
+    pairs = task_pairs(task, demos, bool(paths))
+    _change(paths or [], index, backend, quiet, as_json, prune=prune, pairs=pairs)
 
 
 @app.command("update")
@@ -144,16 +164,22 @@ def _change(
     as_json: bool,
     prune: bool = False,
     only_known: bool = False,
+    pairs: TaskPairs = (),
 ) -> None:
+    from agentmtl.index.build import BuildReport
+
     opened = _open(folder, backend)
     with watching("adding", quiet or as_json) as watch:
-        report = opened.add_paths(
-            _expect(paths, watch),
-            prune=prune,
-            only_known=only_known,
-            progress=watch,
-            on_document=lambda d: watch.read(len(d.text)),
-        )
+        report = BuildReport()
+        if paths:
+            report = opened.add_paths(
+                _expect(paths, watch),
+                prune=prune,
+                only_known=only_known,
+                progress=watch,
+                on_document=lambda d: watch.read(len(d.text)),
+            )
+        add_pairs(opened, pairs, report, watch)
     _report(opened, report, as_json)
 
 
@@ -177,6 +203,36 @@ def delete(
         emit({"schema": SCHEMA_VERSION, "deleted": count, "generation": opened.snapshot.generation})
     else:
         say(f"Deleted {plural(count, 'document')}; generation {opened.snapshot.generation}.")
+
+
+@app.command("stream")
+def stream(
+    folder: Folder,
+    tokenizer: Annotated[
+        str, typer.Option("--tokenizer", help="default, or a folder with a tokenizer.json.")
+    ] = "default",
+    as_json: JsonFlag = False,
+) -> None:
+    """Add the n-gram identifiers of a tokeniser, for search by identifiers or a model's own vocabulary.
+
+    Examples:
+
+      agentmtl index stream indexes/docs
+
+      agentmtl index stream indexes/docs --tokenizer models/reader --json
+    """
+    opened = _open(folder)
+    identity = opened.add_stream(tokenizer)
+    if as_json:
+        emit(
+            {
+                "schema": SCHEMA_VERSION,
+                "stream": identity,
+                "streams": sorted(opened.snapshot.manifest.streams),
+            }
+        )
+    else:
+        say(f"Token stream {identity} is in {opened.folder}.")
 
 
 @app.command("compact")

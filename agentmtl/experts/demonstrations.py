@@ -1,7 +1,8 @@
 """The embedded demonstration voter: predicts from labelled examples alone, with no model but the encoder.
 
 Every demonstration z has a weight p(z | x) = softmax(κ · score), with the scores of the k retrieved ones
-standardised; the prediction is the marginal p(y | x) = Σ_z p(z | x) · p(y | x, z) (Lewis et al., arXiv 2005.11401, equation 1, with the heads):
+standardised; the prediction is the marginal p(y | x) = Σ_z p(z | x) · p(y | x, z) (Lewis et al., arXiv
+2005.11401, equation 1, with these heads):
 
     classification    p(y | x, z) = 1 for z's own label
     multiple choice   p(y | x, z) = softmax over the options of their likeness to z's right answer
@@ -63,6 +64,11 @@ class DemonstrationVoter:
         self._retriever = retriever
         self._task = task
         self._settings = settings or VoterSettings()
+
+    @property
+    def settings(self) -> VoterSettings:
+        """How it selects, weighs and abstains."""
+        return self._settings
 
     def predict(self, inputs: Sequence[str], choices: Sequence[Sequence[str]] | None = None) -> list[Vote]:
         """A prediction for each input; `choices` are the options of each, for multiple choice.

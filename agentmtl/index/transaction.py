@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from agentmtl.errors import IndexStoreError
-from agentmtl.index.batch import Batch, Progress, SegmentDraft
+from agentmtl.index.batch import Batch, Progress, SegmentDraft, encode_checked, text_hash
 from agentmtl.index.files import FileEntry, hash_file, remove, storage_errors
 from agentmtl.index.live import DOCUMENTS, NOBODY, Dead
 from agentmtl.index.manifest import (
@@ -80,6 +80,7 @@ class Transaction:
         self._new: list[str] = []  # names of the segments of this transaction
         self._adopted: dict[str, set[int]] = {}  # segment name → rows nobody has asked for yet
         self._batch = Batch()
+        self._made: dict[bytes, Vectors] = {}  # of sentences of the batch
         self._mentioned: set[bytes] = set()  # entities that lost a mention
         self._changed = base is None
         self._known_streams = set(base.manifest.streams) if base else set()
@@ -105,9 +106,17 @@ class Transaction:
         return "added" if known is None else "updated"
 
     def _gather(self, document: Document) -> None:
-        self._batch.add(document, cut(document, self._settings.chunking))
+        self._batch.add(document, cut(document, self._settings.chunking, self._encode))
         if self._batch.units >= FLUSH_UNITS or self._batch.characters >= FLUSH_CHARACTERS:
             self._flush()
+
+    def _encode(self, texts: Sequence[str]) -> Vectors:
+        """Vectors of sentences for the chunker, kept until they are written so that none is made twice."""
+        if self._encoder is None:
+            raise ValueError("a transaction that adds documents needs an encoder")
+        vectors = encode_checked(self._encoder, texts)
+        self._made.update(zip(map(text_hash, texts), vectors, strict=True))
+        return vectors
 
     def delete(self, key: str) -> bool:
         """Delete the document with this key; False when there is none."""
@@ -311,6 +320,7 @@ class Transaction:
             entry = write_segment(folder, self._base_sha256, self._settings, rows, draft.documents, levels)
         self._append(folder, entry)
         self._batch = Batch()
+        self._made.clear()
 
     def _new_name(self) -> str:
         return f"{len(self._entries):06d}-{secrets.token_hex(4)}"
@@ -330,10 +340,10 @@ class Transaction:
         }
 
     def _known_vectors(self, hashes: Sequence[bytes]) -> Mapping[bytes, Vectors]:
-        found: dict[bytes, Vectors] = {}
+        found = {h: self._made[h] for h in hashes if h in self._made}
         for segment in self._segments:
-            for text_hash, (level, position) in segment.rows.texts_encoded(hashes).items():
-                found[text_hash] = vectors_of(segment.levels[level].flat)[position].copy()
+            for hashed, (level, position) in segment.rows.texts_encoded(hashes).items():
+                found[hashed] = vectors_of(segment.levels[level].flat)[position].copy()
         return found
 
     def _open_leftover(self, folder: Path) -> Segment | None:

@@ -3,21 +3,30 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from numpy.typing import NDArray
+
 from agentmtl.errors import UsageError
 from agentmtl.ingest.entities import proper_names, title_names
+from agentmtl.ingest.segmenter import best_cuts, shipped
 from agentmtl.ingest.sentences import MAX_SENTENCE_WORDS, Span, split_sentences, word_count
 from agentmtl.schema import Document, Level, Unit
 
 _ID_BYTES = 12
 
 
+CHUNKERS = ("sentences", "topics")
+
+
 @dataclass(frozen=True, slots=True)
 class Chunking:
     """How passages are made: runs of whole sentences.
+
+    `chunker` "sentences" fills windows; "topics" cuts where the topic changes, into passages of `min_words`
+    to `max_words` without overlap, each cut costing `penalty` in log-odds.
 
     `max_words` bounds a passage, counted as `sentences.word_count` does (about 1.35 word pieces a word, so
     the default stays well under an encoder's limit of 256). A sentence longer than that is cut. Neighbours
@@ -26,20 +35,27 @@ class Chunking:
 
     max_words: int = 120
     overlap_sentences: int = 1
+    chunker: str = "sentences"
+    min_words: int = 40
+    penalty: float = 0.0
 
     def __post_init__(self) -> None:
+        if self.chunker not in CHUNKERS:
+            raise UsageError(f"{self.chunker!r} is not a chunker.", f"Choose one of {', '.join(CHUNKERS)}.")
         if self.max_words < 1 or self.overlap_sentences < 0:
             raise UsageError(
                 f"{self.max_words} words with {self.overlap_sentences} shared sentences make no passages.",
                 "max_words is at least 1 and overlap_sentences at least 0.",
             )
 
-    def to_json(self) -> dict[str, int]:
-        return asdict(self)
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON. What only topics use is left out for windows, as before there were topics."""
+        data = asdict(self)
+        return data if self.chunker == "topics" else {n: data[n] for n in ("max_words", "overlap_sentences")}
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Chunking:
-        return cls(int(data["max_words"]), int(data["overlap_sentences"]))
+        return cls(**data)
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,10 +94,14 @@ def unit_id(level: Level, key: str, start: int, end: int, text: str) -> str:
     return hashlib.blake2b(encoded, digest_size=_ID_BYTES).hexdigest()
 
 
-def cut(document: Document, chunking: Chunking | None = None) -> Cut:
+Encode = Callable[[Sequence[str]], NDArray[Any]]  # texts → vectors (n, d)
+
+
+def cut(document: Document, chunking: Chunking | None = None, encode: Encode | None = None) -> Cut:
     """The units of `document`: every unit's text is document.text[start:end].
 
-    A passage's parent is the document; a sentence's parent is the first passage that holds it.
+    A passage's parent is the document; a sentence's parent is the first passage that holds it. `encode`
+    gives sentences their vectors, for topics. Raises UsageError where topics lack it.
     """
     if document.is_demonstration:
         span = (0, len(document.text))
@@ -90,7 +110,11 @@ def cut(document: Document, chunking: Chunking | None = None) -> Cut:
     chunking = chunking or Chunking()
     spans = split_sentences(document.text, min(MAX_SENTENCE_WORDS, chunking.max_words))
     whole = _unit(document, "document", (0, len(document.text)), None)
-    runs = list(_runs([word_count(document.text[a:b]) for a, b in spans], chunking))
+    sizes = [word_count(document.text[a:b]) for a, b in spans]
+    if chunking.chunker == "topics":
+        runs = _topics(document.text, spans, sizes, chunking, encode)
+    else:
+        runs = list(_runs(sizes, chunking))
     passages = tuple(_unit(document, "passage", (spans[i][0], spans[j - 1][1]), whole.id) for i, j in runs)
     sentences = tuple(
         _unit(document, "sentence", spans[index], parent.id) for index, parent in _firsts(runs, passages)
@@ -128,6 +152,21 @@ def _runs(sizes: Sequence[int], chunking: Chunking) -> Iterator[tuple[int, int]]
             end += 1
         yield start, end
         start = max(start + 1, end - chunking.overlap_sentences)
+
+
+def _topics(
+    text: str, spans: Sequence[Span], sizes: Sequence[int], chunking: Chunking, encode: Encode | None
+) -> list[tuple[int, int]]:
+    """Runs [i, j) of sentences between the best places to cut; no overlap."""
+    if encode is None:
+        raise UsageError("Topics are cut by sentence vectors.", "Give an encoder, or chunker sentences.")
+    if len(spans) < 2:
+        return [(0, len(spans))] if spans else []
+    sentences = [text[a:b] for a, b in spans]
+    paragraphs = ["\n\n" in text[b:c] for (_, b), (c, _) in zip(spans, spans[1:], strict=False)]
+    logits = shipped().logits(sentences, encode(sentences), paragraphs)
+    cuts = best_cuts(logits, sizes, chunking.min_words, chunking.max_words, chunking.penalty)
+    return list(zip([0, *cuts], [*cuts, len(spans)], strict=True))
 
 
 def _firsts(runs: Sequence[tuple[int, int]], passages: Sequence[Unit]) -> Iterator[tuple[int, Unit]]:

@@ -17,7 +17,7 @@ from agentmtl.errors import UsageError
 from agentmtl.index.snapshot import Address
 from agentmtl.index.tokens import words
 from agentmtl.index.vectors import vectors_of
-from agentmtl.retrieval.retriever import Channel, Retriever, task_filter
+from agentmtl.retrieval.retriever import MAX_K, Channel, Retriever, task_filter
 from agentmtl.schema import Hit
 from agentmtl.trunk.encoder import Vectors
 
@@ -78,10 +78,7 @@ def select(
     """
     wanted = selection or Selection()
     query = retriever.encode_queries([text])[0] if vector is None else np.asarray(vector, np.float32)
-    pool = _pool(retriever, text, task, wanted, query, where)
-    if wanted.leakage_filter:
-        said = _shingles(text)
-        pool = [(hit, address) for hit, address in pool if not _leaks(said, hit.text)]
+    pool = _candidates(retriever, text, task, wanted, query, where)
     vectors = _vectors(retriever, [address for _, address in pool])
     chosen = _choose([hit for hit, _ in pool], vectors, wanted)
     if wanted.order == "best_last":
@@ -90,12 +87,32 @@ def select(
     return Selected(tuple(pool[i][0] for i in chosen), tuple(cosines))
 
 
-def _pool(
+def _candidates(
     retriever: Retriever, text: str, task: str, wanted: Selection, query: Vectors, where: str | None
 ) -> list[tuple[Hit, Address]]:
-    """The candidates, best first."""
+    """The pool without what says the same as the input; searched deeper where that takes too many."""
     many = wanted.balance or wanted.diversity > 0
-    depth = wanted.k * (_POOL if many else 1) + _SPARE
+    enough = min(wanted.k * (_POOL if many else 1), MAX_K)
+    depth = min(enough + _SPARE, MAX_K)
+    said = _shingles(text)
+    while True:
+        pool = _pool(retriever, text, task, wanted, query, where, depth)
+        left = [(h, a) for h, a in pool if not (wanted.leakage_filter and _leaks(said, h.text))]
+        if len(left) >= enough or len(pool) < depth or depth == MAX_K:
+            return left
+        depth = min(4 * depth, MAX_K)
+
+
+def _pool(
+    retriever: Retriever,
+    text: str,
+    task: str,
+    wanted: Selection,
+    query: Vectors,
+    where: str | None,
+    depth: int,
+) -> list[tuple[Hit, Address]]:
+    """The `depth` best, best first."""
     mine = _found(retriever, text, wanted.channel, query, depth, task_filter(where, task))
     if wanted.bank == "task":
         return mine
@@ -166,8 +183,8 @@ def _in_turn(hits: Sequence[Hit], order: Iterable[int]) -> list[int]:
 
 
 def _shingles(text: str) -> frozenset[tuple[str, ...]]:
-    """The runs of `SHINGLE` words; the whole text where it is shorter."""
-    spelt = words(text)
+    """The runs of `SHINGLE` words; the whole text where it is shorter. Signs count where there is no word."""
+    spelt = words(text) or text.split()
     if len(spelt) <= SHINGLE:
         return frozenset([tuple(spelt)])
     return frozenset(tuple(spelt[i : i + SHINGLE]) for i in range(len(spelt) - SHINGLE + 1))

@@ -108,6 +108,7 @@ class Index:
         factory: str = "Flat",
         passage_words: int = Chunking().max_words,
         overlap_sentences: int = Chunking().overlap_sentences,
+        chunker: str = "sentences",
         streams: Sequence[object] = DEFAULT_STREAMS,
         limits: Limits | None = None,
         progress: Progress = _silent,
@@ -122,7 +123,7 @@ class Index:
         loaded = load_encoder(encoder, backend=backend)
         settings = IndexSettings(
             encoder=loaded.identity,
-            chunking=Chunking(passage_words, overlap_sentences),
+            chunking=Chunking(passage_words, overlap_sentences, chunker),
             levels=tuple(levels),
             factory=factory,
         )
@@ -132,9 +133,11 @@ class Index:
         with store.write(settings, loaded, progress=progress) as transaction:
             for tokenizer in tokenizers:
                 transaction.add_stream(tokenizer)
-            report = add_paths(
-                transaction, paths, prune=True, limits=limits or Limits(), on_document=on_document
-            )
+            report = BuildReport()
+            if paths:
+                report = add_paths(
+                    transaction, paths, prune=True, limits=limits or Limits(), on_document=on_document
+                )
         index = cls(store, store.open(), loaded, backend)
         index._encoder = loaded
         return index, report
