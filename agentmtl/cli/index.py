@@ -7,16 +7,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from agentmtl.cli import index_state
 from agentmtl.cli.demonstration_files import DemoFiles, TaskCards, TaskPairs, add_pairs, task_pairs
+from agentmtl.cli.index_state import Folder, folder_size, open_index, show_info
 from agentmtl.cli.output import (
-    INDEXES,
     BackendFlag,
     EncoderFlag,
     JsonFlag,
     QuietFlag,
     Watch,
     emit,
-    index_folder,
     plural,
     say,
     settings_from,
@@ -38,7 +38,6 @@ SomePaths = Annotated[
     list[str] | None, typer.Argument(help="Files, folders or globs.", metavar="[PATH…]", show_default=False)
 ]
 Paths = Annotated[list[str], typer.Argument(help="Files, folders or globs.", metavar="PATH…")]
-Folder = Annotated[str, typer.Argument(help="The index's folder, or its name in ./indexes.", metavar="DIR")]
 Where = Annotated[str | None, typer.Option("--index", "-i", help="Folder of the index.", metavar="DIR")]
 
 SHOWN_SKIPS = 10  # skipped files listed for people; --json has them all
@@ -168,7 +167,7 @@ def _change(
 ) -> None:
     from agentmtl.index.build import BuildReport
 
-    opened = _open(folder, backend)
+    opened = open_index(folder, backend)
     with watching("adding", quiet or as_json) as watch:
         report = BuildReport()
         if paths:
@@ -197,7 +196,7 @@ def delete(
 
       agentmtl index delete 2w-00001 2w-00002 --index indexes/corpus --json
     """
-    opened = _open(index)
+    opened = open_index(index)
     count = opened.delete(ids)
     if as_json:
         emit({"schema": SCHEMA_VERSION, "deleted": count, "generation": opened.snapshot.generation})
@@ -221,7 +220,7 @@ def stream(
 
       agentmtl index stream indexes/docs --tokenizer models/reader --json
     """
-    opened = _open(folder)
+    opened = open_index(folder)
     identity = opened.add_stream(tokenizer)
     if as_json:
         emit(
@@ -245,10 +244,10 @@ def compact(folder: Folder, as_json: JsonFlag = False) -> None:
 
       agentmtl index compact indexes/docs --json
     """
-    opened = _open(folder)
-    before = _size(opened.folder)
+    opened = open_index(folder)
+    before = folder_size(opened.folder)
     opened.compact()
-    after = _size(opened.folder)
+    after = folder_size(opened.folder)
     if as_json:
         emit({"schema": SCHEMA_VERSION, "bytes_before": before, "bytes_after": after})
     else:
@@ -272,87 +271,10 @@ def rebuild(
 
       agentmtl index rebuild indexes/docs --encoder default --factory HNSW32
     """
-    opened = _open(folder, backend)
+    opened = open_index(folder, backend)
     with watching("encoding", quiet or as_json) as watch:
         opened.rebuild(encoder=encoder or opened.settings.encoder.name, factory=factory, progress=watch)
-    _info(opened, as_json)
-
-
-@app.command("verify")
-def verify(folder: Folder, as_json: JsonFlag = False) -> None:
-    """Hash every byte of an index; a line a damaged file, and exit code 4.
-
-    Examples:
-
-      agentmtl index verify indexes/docs
-
-      agentmtl index verify indexes/docs --json
-    """
-    from agentmtl.index.verify import verify as check
-
-    report = check(index_folder(folder))
-    if as_json:
-        fields = ("generation", "files", "bytes", "damaged", "unknown")
-        emit({"schema": SCHEMA_VERSION, "ok": report.ok, **{n: getattr(report, n) for n in fields}})
-    else:
-        for line in report.damaged:
-            say(f"damaged  {line}")
-        for name in report.unknown:
-            say(f"unknown  {name} (no generation needs it)")
-        if report.ok:
-            size = f"{report.bytes / 1e6:.1f} MB"
-            say(f"ok  {plural(report.files, 'file')}, {size}, generation {report.generation}")
-    if not report.ok:
-        tell("agentmtl: the index is damaged.\n  Restore these files, or build the index again.")
-        raise typer.Exit(4)
-
-
-@app.command("info")
-def info(folder: Folder, as_json: JsonFlag = False) -> None:
-    """What an index holds and what made it.
-
-    Examples:
-
-      agentmtl index info indexes/docs
-
-      agentmtl index info indexes/docs --json
-    """
-    _info(_open(folder), as_json)
-
-
-@app.command("list")
-def list_(
-    folder: Annotated[
-        str | None, typer.Argument(help="An index; without it, all in ./indexes.", metavar="DIR")
-    ] = None,
-    as_json: JsonFlag = False,
-) -> None:
-    """The documents of an index, or the indexes in ./indexes.
-
-    Examples:
-
-      agentmtl index list
-
-      agentmtl index list indexes/docs --json
-    """
-    if folder is None:
-        found = sorted(str(p.parent) for p in INDEXES.rglob("CURRENT"))
-        if as_json:
-            emit({"schema": SCHEMA_VERSION, "indexes": found})
-        else:
-            say("\n".join(found) if found else "No index in ./indexes yet.")
-        return
-    rows = [
-        {"source": source, "title": title, "file": file}
-        for _, (_, source, title, file) in _open(folder).snapshot.live_rows(
-            "SELECT row, source_id, title, file FROM documents"
-        )
-    ]
-    if as_json:
-        emit({"schema": SCHEMA_VERSION, "documents": rows})
-        return
-    for row in rows:
-        say(f"{row['source']}\t{row['title']}")
+    show_info(opened, as_json)
 
 
 def _levels(text: str) -> tuple[Any, ...]:
@@ -369,14 +291,9 @@ def _levels(text: str) -> tuple[Any, ...]:
 def _expect(paths: list[str], watch: Watch) -> list[str]:
     from agentmtl.ingest import Limits, total_bytes
 
-    watch.expect(total_bytes(paths, Limits()))
+    if paths:  # without any, there are demonstrations alone
+        watch.expect(total_bytes(paths, Limits()))
     return paths
-
-
-def _open(folder: str | None, backend: str | None = None) -> Index:
-    from agentmtl.retrieval.index import Index
-
-    return Index.open(index_folder(folder), backend=settings_from(backend=backend).backend)
 
 
 def _report(index: Index, report: BuildReport, as_json: bool) -> None:
@@ -398,30 +315,6 @@ def _report(index: Index, report: BuildReport, as_json: bool) -> None:
     say(f'Next: agentmtl ask "…" --index {index.folder}')
 
 
-def _info(index: Index, as_json: bool) -> None:
-    manifest = index.snapshot.manifest
-    data: dict[str, Any] = {
-        "folder": str(index.folder),
-        "generation": manifest.generation,
-        "created": manifest.created,
-        "units": dict(manifest.live),
-        "segments": len(manifest.segments),
-        "bytes": _size(index.folder),
-        "settings": manifest.settings.to_json(),
-        "code_version": manifest.code_version,
-    }
-    if as_json:
-        emit({"schema": SCHEMA_VERSION, **data})
-        return
-    encoder = manifest.settings.encoder
-    say(f"{index.folder}: generation {manifest.generation} of {manifest.created}")
-    say("units     " + ", ".join(f"{n:,} {level}" for level, n in manifest.live.items()))
-    say(f"encoder   {encoder.name} ({encoder.dimension} dimensions, {encoder.weights[:19]}…)")
-    say(
-        f"passages  at most {manifest.settings.chunking.max_words} words; factory {manifest.settings.factory}"
-    )
-    say(f"on disk   {data['bytes'] / 1e6:.1f} MB in {plural(data['segments'], 'segment')}")
-
-
-def _size(folder: Path) -> int:
-    return sum(p.stat().st_size for p in folder.rglob("*") if p.is_file())
+app.command("verify")(index_state.verify)
+app.command("info")(index_state.info)
+app.command("list")(index_state.list_)

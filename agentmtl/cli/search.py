@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -22,8 +23,10 @@ from agentmtl.errors import UsageError
 from agentmtl.schema import LEVELS, SCHEMA_VERSION
 
 if TYPE_CHECKING:
+    from agentmtl.retrieval.index import Index
     from agentmtl.schema import Hit
 
+SHOWN_KEYS = 5  # of a hit
 SHOWN_CHARACTERS = 300  # of a hit's text, for people
 
 
@@ -31,7 +34,7 @@ def search(
     query: Annotated[str, typer.Argument(help="What to look for.")],
     index: IndexFlag = None,
     level: Annotated[
-        str, typer.Option("--level", "-l", help="document, passage, sentence or entity.")
+        str, typer.Option("--level", "-l", help="document, passage, sentence, entity or demonstration.")
     ] = "passage",
     k: Annotated[int | None, typer.Option("-k", help="How many hits.")] = None,
     where: Annotated[
@@ -41,7 +44,12 @@ def search(
     task: Annotated[
         str | None, typer.Option("--task", help="Only units whose metadata names this task.")
     ] = None,
-    channel: Annotated[str, typer.Option("--channel", help="fused, dense or lexical.")] = "fused",
+    channel: Annotated[
+        str, typer.Option("--channel", help="fused, dense, lexical or identifiers.")
+    ] = "fused",
+    hops: Annotated[
+        int, typer.Option("--hops", help="Passages over so many steps, for a question.", min=1, max=4)
+    ] = 1,
     explain: Annotated[
         bool, typer.Option("--explain", help="Show each channel's score and the matched words.")
     ] = False,
@@ -55,28 +63,30 @@ def search(
       agentmtl search "first computer program" --index indexes/docs --explain
 
       agentmtl search "bridges" --index indexes/docs --level sentence --where 'topic == "engineering"' --json
+
+      agentmtl search "Where was the builder of the H4 born?" --index indexes/demo --hops 2 --explain
     """
     settings = settings_from(k=k, backend=backend)
-    hits = _hits(query, index, level, settings.k, where, task, channel, settings.backend)
+    opened = _open(index, level, channel, settings.backend)
+    trace: tuple[Mapping[str, Any], ...] = ()
+    if hops > 1 and level == "passage":
+        found = opened.search_hops(query, hops=hops, k=settings.k, where=task_where(where, task))
+        hits, trace = list(found.hits), found.trace
+    else:
+        hits = list(opened.retrieve(query, task, level, settings.k, where, channel, hops))  # type: ignore[arg-type]
     if as_json:
-        emit({"schema": SCHEMA_VERSION, "query": query, "hits": [hit.to_json() for hit in hits]})
+        data = {"schema": SCHEMA_VERSION, "query": query, "hits": [hit.to_json() for hit in hits]}
+        emit({**data, "trace": [dict(step) for step in trace]} if trace else data)
         return
+    if explain:
+        _show_trace(trace)
     for rank, hit in enumerate(hits, 1):
         _show(rank, hit, explain)
     if not hits:
         tell("No hits." + (" The filter may admit nothing." if where else ""))
 
 
-def _hits(
-    query: str,
-    index: str | None,
-    level: str,
-    k: int,
-    where: str | None,
-    task: str | None,
-    channel: str,
-    backend: str,
-) -> list[Hit]:
+def _open(index: str | None, level: str, channel: str, backend: str) -> Index:
     from agentmtl.retrieval.index import Index
     from agentmtl.retrieval.retriever import CHANNELS
 
@@ -84,8 +94,29 @@ def _hits(
         raise UsageError(f"{level!r} is not a level.", f"Choose one of {', '.join(LEVELS)}.")
     if channel not in CHANNELS:
         raise UsageError(f"{channel!r} is not a channel.", f"Choose one of {', '.join(CHANNELS)}.")
-    opened = Index.open(index_folder(index), backend=backend)
-    return list(opened.retrieve(query, task, level, k, where, channel))
+    return Index.open(index_folder(index), backend=backend)
+
+
+def task_where(where: str | None, task: str | None) -> str | None:
+    """A filter narrowed to a task."""
+    from agentmtl.retrieval.retriever import task_filter
+
+    return task_filter(where, task)
+
+
+def _show_trace(trace: Sequence[Mapping[str, Any]]) -> None:
+    """What each hop asked, why, and what it found."""
+    for step in trace:
+        if step["step"] == "route":
+            facets = f": {', '.join(step['facets'])}" if step["facets"] else ""
+            say(dim(f"route {step['route']}{facets}"))
+            continue
+        proposed = ", ".join(f"{n} by {name}" for name, n in step["proposed"].items())
+        say(dim(f"hop {step['hop']}: {proposed} steps proposed"))
+        for chain in step["found"]:
+            via = f" via {chain['via']}" if chain["via"] else ""
+            path = " → ".join([*chain["from"], chain["passage"]])
+            say(dim(f"    {chain['score']:+.2f}  {path} ({chain['by']}{via})"))
 
 
 def _show(rank: int, hit: Hit, explain: bool) -> None:
@@ -99,4 +130,9 @@ def _show(rank: int, hit: Hit, explain: bool) -> None:
         say(f"    {text}")
     if explain:
         scores = "  ".join(f"{name} {score:.4f}" for name, score in hit.channels.items())
-        say(dim(f"    {scores}  words: {', '.join(hit.keys) or '—'}  id {unit.id} [{unit.start}:{unit.end}]"))
+        hop = f"hop {hit.hop}  " if hit.hop > 1 else ""
+        words = ", ".join(hit.keys) or "—"
+        say(dim(f"    {hop}{scores}  words: {words}  id {unit.id} [{unit.start}:{unit.end}]"))
+        for key in hit.identifiers[:SHOWN_KEYS]:
+            place = "title" if key.in_title else f"[{key.start}:{key.end}]"
+            say(dim(f"    key {key.text!r}  {key.count} in the index  weight {key.weight:.1f}  at {place}"))

@@ -106,7 +106,7 @@ class DemonstrationVoter:
         ordered = dict(sorted(votes.items(), key=lambda item: (-item[1], item[0])))
         best, share = next(iter(ordered.items()), ("", 0.0))
         near = max(found.cosines, default=-1.0) >= settings.nearest
-        abstained = not ordered or share < settings.threshold or not near
+        abstained = not found.hits or share < settings.threshold or not near
         hits = found.hits if settings.selection.order == "best_first" else found.hits[::-1]
         return Vote(text, "" if abstained else best, ordered, hits, abstained)
 

@@ -27,6 +27,7 @@ from agentmtl.index.verify import VerifyReport, verify
 from agentmtl.ingest import Chunking, Limits
 from agentmtl.retrieval.hits import Hits
 from agentmtl.retrieval.hops import HopResult, HopSettings, search_hops
+from agentmtl.retrieval.naming import keys_of, refuse_other_settings
 from agentmtl.retrieval.retriever import Channel, Retriever, task_filter
 from agentmtl.schema import Demonstration, Document, Level
 from agentmtl.tasks import Task
@@ -128,7 +129,7 @@ class Index:
             factory=factory,
         )
         store = Store(Path(folder))
-        _refuse_other_settings(store, settings)
+        refuse_other_settings(store, settings)
         tokenizers = [load_tokenizer(spec) for spec in streams]
         with store.write(settings, loaded, progress=progress) as transaction:
             for tokenizer in tokenizers:
@@ -305,7 +306,7 @@ class Index:
         """
         with self._store.write() as transaction:
             snapshot = self._store.open(known=self.snapshot)
-            keys = [key for id_ in ids for key in _keys_of(snapshot, id_)]
+            keys = [key for id_ in ids for key in keys_of(snapshot, id_)]
             for key in dict.fromkeys(keys):
                 transaction.delete(key)
         self.refresh()
@@ -359,35 +360,6 @@ class Index:
     async def adelete(self, ids: Iterable[str]) -> int:
         """`delete` in a worker thread."""
         return await asyncio.to_thread(self.delete, ids)
-
-
-def _keys_of(snapshot: Snapshot, id_: str) -> list[str]:
-    """The keys of the documents that `id_` names: a key, a source id, a file or a document unit's id."""
-    for column in ("key", "source_id", "file"):
-        if found := snapshot.documents(column, id_):
-            return [key for _, _, key in found]
-    place = snapshot.locate([id_]).get(id_)
-    if place is None:
-        raise UsageError(f"No document is called {id_!r}.", "See what there is: agentmtl index list DIR")
-    level, (number, position) = place
-    if level != "document":
-        raise UsageError(f"{id_} is a {level}.", "Delete the document it belongs to, by its source id.")
-    row = int(snapshot.segments[number].levels[level].docs[position])
-    return [snapshot.document_key(number, row)]
-
-
-def _refuse_other_settings(store: Store, wanted: IndexSettings) -> None:
-    """An index keeps the settings it was made with; other ones would be ignored in silence."""
-    there = store.open_or_none()
-    if there is None:
-        return
-    for name in ("chunking", "levels", "factory"):
-        mine, given = getattr(there.settings, name), getattr(wanted, name)
-        if mine != given:
-            raise UsageError(
-                f"The index in {store.folder} was built with {name} {mine}, not {given}.",
-                "Leave that option out, or build into another folder.",
-            )
 
 
 class _Lazy:

@@ -15,6 +15,7 @@ import pytest
 from typer.main import get_command
 
 from agentmtl.cli import app
+from agentmtl.index.identifiers import load_tokenizer
 
 Result = subprocess.CompletedProcess[str]
 
@@ -38,7 +39,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return place
 
 
-def agentmtl(place: Path, *arguments: str, **environment: str) -> Result:
+def agentmtl(place: Path, *arguments: str, stdin: str = "", **environment: str) -> Result:
     """Run the command in `place`, with folders of its own."""
     own = {f"AGENTMTL_{k}_DIR": str(place / k.lower()) for k in ("CACHE", "DATA", "CONFIG")}
     plain = {k: v for k, v in os.environ.items() if not k.startswith("AGENTMTL_")}
@@ -46,6 +47,7 @@ def agentmtl(place: Path, *arguments: str, **environment: str) -> Result:
         [sys.executable, "-m", "agentmtl", *arguments],
         cwd=place,
         env={**plain, **own, **environment},
+        input=stdin,
         capture_output=True,
         text=True,
         timeout=120,
@@ -246,10 +248,14 @@ def run_example(place: Path, line: str) -> Result:
         key, _, value = pairs.pop(0).partition("=")
         environment[key] = value
     assert pairs[0] == "agentmtl"
+    stdin = ""
+    if "<" in pairs:  # what the shell would do
+        stdin = (place / pairs[pairs.index("<") + 1]).read_text()
+        pairs = pairs[: pairs.index("<")]
     cheap = [w if w != "default" else "hashing" for w in pairs[1:]]
     if cheap[:2] == ["config", "init"]:
         (place / "agentmtl.toml").unlink(missing_ok=True)
-    return agentmtl(place, *cheap, **{"AGENTMTL_ENCODER": "hashing", **environment})
+    return agentmtl(place, *cheap, stdin=stdin, **{"AGENTMTL_ENCODER": "hashing", **environment})
 
 
 def prepare_examples(place: Path) -> None:
@@ -263,6 +269,15 @@ def prepare_examples(place: Path) -> None:
         {"id": f"2w-0000{i}", "title": f"T{i}", "text": f"Record {i} of the corpus."} for i in range(1, 5)
     ]
     (place / "corpus.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (place / "trec.json").write_text('{"name": "trec", "kind": "classification", "labels": ["x", "y"]}')
+    (place / "intents.json").write_text('{"name": "intents", "kind": "classification"}')
+    lines = [json.dumps({"input": f"Which {word} is it?", "output": "x"}) for word in ("year", "town")]
+    (place / "train.jsonl").write_text("\n".join(lines) + "\n")
+    (place / "inputs.jsonl").write_text('{"input": "Which year was it?"}\n')
+    cards = [w for name in ("trec", "intents") for w in ("--task", f"{name}.json", "--demos", "train.jsonl")]
+    agentmtl(place, "index", "build", *cards, "--out", "indexes/tasks", "--encoder", "hashing")
+    (place / "models" / "reader").mkdir(parents=True)
+    (place / "models" / "reader" / "tokenizer.json").write_text(load_tokenizer().json)
     for source, out in (("docs", "indexes/docs"), ("docs", "indexes/demo")):
         agentmtl(place, "index", "build", source, "--out", out, "--encoder", "hashing")
     agentmtl(place, "ask", "Who wrote the first program?", "-i", "docs", "--threshold", "0")

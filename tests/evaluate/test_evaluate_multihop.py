@@ -11,7 +11,7 @@ import pytest
 
 from agentmtl.errors import IngestError, UsageError
 from agentmtl.evaluate import evaluate_multihop, index_for, read_multihop
-from agentmtl.evaluate.multihop import measure_channels, rank_sources
+from agentmtl.evaluate.multihop import measure, methods_of, rank_sources
 from agentmtl.evaluate.report import Report, SetsReport
 from agentmtl.retrieval.index import Index
 from agentmtl.schema import Document
@@ -45,13 +45,15 @@ def _evaluate(data: Path, root: Path, **options: object) -> Report:
 
 def test_each_channel_and_the_fusion_are_measured_with_intervals(multihop_set: Path, tmp_path: Path) -> None:
     report = _evaluate(multihop_set, tmp_path / "indexes")
-    assert set(report.methods) == {"dense", "lexical", "fused"} and report.default == "fused"
+    channels, hops = {"dense", "lexical", "fused"}, {"hops"}
+    hops |= {f"hops − {part}" for part in ("graph", "beam", "facets", "identifiers")}
+    assert set(report.methods) == channels | hops and report.default == "hops"
     wanted = {"recall@2", "recall@5", "recall@10", "all-gold@5", "mrr@10", "ndcg@10"}
     for metrics in report.methods.values():
         assert set(metrics) == wanted
         assert all(0 <= i.low <= i.mean <= i.high <= 1 for i in metrics.values())
     assert report.methods["fused"]["recall@10"].mean == 1  # six documents, all of them found
-    assert set(report.differences) == {"fused - dense", "fused - lexical"}
+    assert {"hops - fused", "fused - dense", "fused - lexical"} <= set(report.differences)
     assert report.n == 3 and report.data == "towns"
 
 
@@ -177,7 +179,7 @@ def test_a_source_stands_where_its_best_unit_stands(multihop_set: Path, tmp_path
     hits = index.retrieve("a lighthouse", level="sentence", k=50, channel="lexical")
     for source, score in ranking:
         assert score == pytest.approx(max(h.score for h in hits if h.unit.source_id == source))
-    columns = measure_channels(index, data.questions, ks=(1, 2))
+    columns = measure(index, data.questions, methods_of(index, data, (1, 2)), ks=(1, 2))
     assert {len(c) for metrics in columns.values() for c in metrics.values()} == {3}
 
 
@@ -193,3 +195,30 @@ def test_bad_requests_say_what_to_do(
     write_lines(multihop_set / "questions.jsonl", [{"id": "q", "question": "?"}])
     with pytest.raises(IngestError, match="gold"):
         _evaluate(multihop_set, tmp_path / "indexes")
+
+
+def test_titles_that_would_tell_the_gold_change_nothing(
+    multihop_set: Path, tmp_path: Path, write_lines: WriteLines
+) -> None:
+    """Where only some documents have a title, blanking them all gives the same figures to the last digit."""
+    uneven = [*CORPUS, {"id": "d7", "title": "", "text": "A harbour without any name."}]
+    write_lines(multihop_set / "corpus.jsonl", uneven)
+    titled = _evaluate(multihop_set, tmp_path / "titled")
+    write_lines(multihop_set / "corpus.jsonl", [{**row, "title": ""} for row in uneven])
+    blank = _evaluate(multihop_set, tmp_path / "blank")
+    assert (titled.methods, titled.differences) == (blank.methods, blank.differences)
+    shown = _evaluate(multihop_set, tmp_path / "blank", titles=True)
+    assert shown.details["titles"] is True and shown.methods == blank.methods
+
+
+def test_candidates_of_a_question_are_its_own_corpus(tmp_path: Path, write_lines: WriteLines) -> None:
+    rows = [
+        {"id": f"q{i}", "question": "Who kept the lamp?", "candidates": texts, "gold": [0], "answers": []}
+        for i, texts in enumerate(
+            [["Mira kept the lamp.", "Bread is baked."], ["Olaf kept the lamp.", "Rain."]]
+        )
+    ]
+    (tmp_path / "set").mkdir()
+    write_lines(tmp_path / "set" / "questions.jsonl", rows)
+    report = _evaluate(tmp_path / "set", tmp_path / "indexes")
+    assert report.n == 2 and report.methods["lexical"]["recall@2"].mean == 1

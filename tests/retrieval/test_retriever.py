@@ -39,7 +39,7 @@ def test_each_channel_finds_the_obvious(index: Index) -> None:
 
 def test_a_hit_explains_itself(index: Index) -> None:
     hit = index.retrieve("mechanical computer", k=1)[0]
-    assert set(hit.channels) == {"dense", "lexical"}
+    assert set(hit.channels) == {"dense", "lexical", "identifiers"}
     assert hit.keys == ("computer", "mechanical")
     shown = hit.to_json()
     assert {"id", "level", "score", "text", "meta", "channels", "keys"} <= set(shown)

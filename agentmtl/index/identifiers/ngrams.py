@@ -220,7 +220,7 @@ def _unit_table(stream: Stream, number: int, level: Level) -> _Table:
     first, last = stream.bounds(level)
     units = np.arange(len(first))
     ranges = [(first, last, units)]
-    if level in ("document", "passage"):  # a title is a key of the document and of all its passages
+    if len(first) and level in ("document", "passage"):  # a title is a key of the document and its passages
         rows = np.asarray(stream.segment.levels[level].docs).astype(np.int64)
         ranges.append((stream.documents[rows].astype(np.int64), stream.bodies[rows].astype(np.int64), units))
     begin, end, owner = (np.concatenate(column) for column in zip(*ranges, strict=True))

@@ -251,7 +251,9 @@ class Stream:
         return np.searchsorted(self.documents, positions, side="right") - 1
 
     def bounds(self, level: Level) -> tuple[Numbers, Numbers]:
-        """(first, last) token of every unit of a level: the text part, half open."""
+        """(first, last) token of every unit of a level: the text part, half open. Empty where it has none."""
+        if level not in self.segment.levels:  # a segment of demonstrations alone has no passages
+            return np.empty(0, np.int64), np.empty(0, np.int64)
         if level == "document":
             ends = np.append(self.documents[1:], len(self.tokens)).astype(np.int64) - 1
             rows = np.asarray(self.segment.levels["document"].docs)
