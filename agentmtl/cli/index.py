@@ -80,7 +80,9 @@ def build(
 
       agentmtl index build ./docs --out indexes/docs
 
-      agentmtl index build --task trec.json --demos train.jsonl --out indexes/tasks --json
+      agentmtl index build corpus.jsonl --out indexes/corpus --levels passage,sentence --json
+
+      agentmtl index build --task trec.json --demos train.jsonl --out indexes/tasks
     """
     from agentmtl.retrieval.index import Index
 

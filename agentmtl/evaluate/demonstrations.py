@@ -2,7 +2,7 @@
 
 Every task's training examples become the demonstrations of an index of its own, and its test inputs are
 predicted by the voter from k of them: random ones, or the best by words, by vectors, or by both. The macro
-average is over the classification and multiple-choice tasks, each counting the same.
+average is over the classification tasks, each counting the same.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ KS = (1, 2, 4, 8, 16)
 MAIN_K = 8
 RANDOM_DRAWS = 3
 CARD = "card.json"
-_AVERAGED = ("classification", "multiple_choice")
+_LABELLED = ("classification", "multiple_choice")  # measured by accuracy
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +81,7 @@ def evaluate_demonstrations(
             read_task(folder), index_root, encoder, backend, limit, seed, wanted, tuple(commands), progress
         )
         reports.append(report)
-        if report.details["kind"] in _AVERAGED:
+        if report.details["kind"] == "classification":
             curves.append(curve)
     if plot is not None and curves:
         from agentmtl.evaluate.plot import plot_curves
@@ -94,8 +94,8 @@ def evaluate_demonstrations(
 
 
 def _macro(data: Path, seed: int, reports: Sequence[Report]) -> SetsReport:
-    """The sets, with the macro average over the tasks that have labels or options."""
-    averaged = [r for r in reports if r.details["kind"] in _AVERAGED]
+    """The sets, with the macro average over the classification tasks."""
+    averaged = [r for r in reports if r.details["kind"] == "classification"]
     whole = combine(BENCHMARK, str(data), seed, averaged or reports, ())
     return SetsReport(
         BENCHMARK, str(data), seed, tuple(reports), whole.macro, whole.differences,
@@ -142,7 +142,7 @@ def _evaluate(
         **{channel: _selected(index, data.task, test, channel, ks) for channel in CHANNELS},
     }
     main = ks.index(MAIN_K)
-    metric = "accuracy" if data.task.kind in _AVERAGED else "f1"
+    metric = "accuracy" if data.task.kind in _LABELLED else "f1"
     measured = {name: _statistics(found[main], test, data.task, metric) for name, found in right.items()}
     pairs = [(DEFAULT, other) for other in right if other != DEFAULT] + [("dense", "lexical")]
     compared = {

@@ -5,12 +5,14 @@ standardised; the prediction is the marginal p(y | x) = Σ_z p(z | x) · p(y | x
 2005.11401, equation 1, with these heads):
 
     classification    p(y | x, z) = 1 for z's own label
-    multiple choice   p(y | x, z) = softmax over the options of their likeness to z's right answer
+    multiple choice   an option's likeness to the question, and of question and option together to the
+                      examples with their right answers
     anything else     p(y | x, z) = 1 for z's own output: the nearest example's is given
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -100,7 +102,7 @@ class DemonstrationVoter:
         settings = self._settings
         weights = kernel_weights([hit.score for hit in found.hits], settings.strength)
         if options:
-            votes = self._options(options, found, weights)
+            votes = self._options(text, options, found)
         else:
             votes = tally([str(h.unit.metadata.get("output", "")) for h in found.hits], weights)
         ordered = dict(sorted(votes.items(), key=lambda item: (-item[1], item[0])))
@@ -110,17 +112,28 @@ class DemonstrationVoter:
         hits = found.hits if settings.selection.order == "best_first" else found.hits[::-1]
         return Vote(text, "" if abstained else best, ordered, hits, abstained)
 
-    def _options(self, options: Sequence[str], found: Selected, weights: Sequence[float]) -> dict[str, float]:
-        """p(option | x, z) by the likeness of option and z's right answer against z's wrong ones."""
+    def _options(self, text: str, options: Sequence[str], found: Selected) -> dict[str, float]:
+        """softmax over the options of: cosine of question and option, plus the mean cosine of question with
+        option and example with its answer. No options, no votes without examples."""
         examples = [Demonstration.from_unit(hit.unit) for hit in found.hits]
         if not examples:
-            return dict.fromkeys(options, 1.0 / len(options))
-        texts = [*options, *(e.output for e in examples)]
+            return {}
+        question = _without_options(text, options)
+        answered = [f"{_without_options(e.input, e.choices)} {e.output}" for e in examples]
+        texts = [question, *options, *(f"{question} {option}" for option in options), *answered]
         vectors = self._retriever.encode_queries(texts)
-        mine, answers = vectors[: len(options)], vectors[len(options) :]
-        likeness = np.exp((mine @ answers.T) / OPTION_TEMPERATURE)  # (options, examples)
-        shares = likeness / likeness.sum(axis=0)
-        return dict(zip(options, (shares @ np.array(weights)).tolist(), strict=True))
+        n = len(options)
+        alone, together, known = vectors[1 : n + 1], vectors[n + 1 : 2 * n + 1], vectors[2 * n + 1 :]
+        scores = alone @ vectors[0] + (together @ known.T).mean(axis=1)
+        weights = np.exp((scores - scores.max()) / OPTION_TEMPERATURE)
+        return dict(zip(options, (weights / weights.sum()).tolist(), strict=True))
+
+
+def _without_options(text: str, options: Sequence[str]) -> str:
+    """What stands before the first option, without its label: the question alone."""
+    places = [place for option in options if (place := text.find(option)) > 0]
+    head = re.sub(r"\s*\(?\w[.):]\s*\Z", "", text[: min(places)]) if places else text
+    return head.strip() or text
 
 
 def _first(found: Selected, k: int) -> Selected:

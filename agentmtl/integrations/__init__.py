@@ -1,0 +1,1 @@
+"""agentmtl inside other programs: vLLM's logits processors."""
