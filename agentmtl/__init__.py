@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from agentmtl.agent.agent import Agent
     from agentmtl.errors import AgentmtlError
+    from agentmtl.experts.demonstrations import DemonstrationVoter
     from agentmtl.experts.expert import Expert
     from agentmtl.index.build import BuildReport
     from agentmtl.index.verify import VerifyReport
@@ -27,12 +28,14 @@ if TYPE_CHECKING:
         Answer,
         Candidate,
         Citation,
+        Demonstration,
         Document,
         Evidence,
         Hit,
         Unit,
         Usage,
     )
+    from agentmtl.tasks import Task, load_task
     from agentmtl.trunk import Encoder, EncoderIdentity, load_encoder
 
 _HOMES = {
@@ -43,6 +46,8 @@ _HOMES = {
     "Candidate": "agentmtl.schema",
     "Chunking": "agentmtl.ingest",
     "Citation": "agentmtl.schema",
+    "Demonstration": "agentmtl.schema",
+    "DemonstrationVoter": "agentmtl.experts.demonstrations",
     "Document": "agentmtl.schema",
     "Encoder": "agentmtl.trunk",
     "EncoderIdentity": "agentmtl.trunk",
@@ -52,10 +57,12 @@ _HOMES = {
     "Hits": "agentmtl.retrieval.hits",
     "Index": "agentmtl.retrieval.index",
     "Limits": "agentmtl.ingest",
+    "Task": "agentmtl.tasks",
     "Unit": "agentmtl.schema",
     "Usage": "agentmtl.schema",
     "VerifyReport": "agentmtl.index.verify",
     "load_encoder": "agentmtl.trunk",
+    "load_task": "agentmtl.tasks",
 }
 
 __all__ = [
@@ -66,6 +73,8 @@ __all__ = [
     "Candidate",
     "Chunking",
     "Citation",
+    "Demonstration",
+    "DemonstrationVoter",
     "Document",
     "Encoder",
     "EncoderIdentity",
@@ -75,10 +84,12 @@ __all__ = [
     "Hits",
     "Index",
     "Limits",
+    "Task",
     "Unit",
     "Usage",
     "VerifyReport",
     "load_encoder",
+    "load_task",
 ]
 
 

@@ -169,7 +169,8 @@ class Hit:
     def to_json(self) -> dict[str, Any]:
         """The form scripts rely on (`agentmtl search --json`)."""
         unit = self.unit
-        meta = {"title": unit.title, "source": unit.source_id, "file": unit.file, **unit.metadata}
+        told = {name: value for name, value in unit.metadata.items() if name != DEMONSTRATION_MARK}
+        meta = {"title": unit.title, "source": unit.source_id, "file": unit.file, **told}
         span = {"start": unit.start, "end": unit.end, "parent": unit.parent}
         return {
             "id": unit.id,

@@ -104,9 +104,14 @@ def run(
         float, typer.Option("--threshold", help="Abstain below this probability.", min=0, max=1)
     ] = 0.0,
     nearest: Annotated[
-        float,
-        typer.Option("--nearest", help="Abstain below this cosine of the nearest.", min=-1, max=1),
-    ] = -1.0,
+        float | None,
+        typer.Option(
+            "--nearest",
+            help="Abstain below this cosine of the nearest example; by default what is unusual for the task.",
+            min=-1,
+            max=1,
+        ),
+    ] = None,
     backend: BackendFlag = None,
     quiet: QuietFlag = False,
 ) -> None:
@@ -122,13 +127,14 @@ def run(
 
       agentmtl run trec --index indexes/tasks --out outputs.jsonl --threshold 0.6 < inputs.jsonl
     """
-    from agentmtl.experts.demonstrations import DemonstrationVoter, VoterSettings
+    from agentmtl.experts.demonstrations import DemonstrationVoter, VoterSettings, usual_nearest
     from agentmtl.retrieval.index import Index
 
     settings = settings_from(backend=backend)
     opened = Index.open(index_folder(index), backend=settings.backend)
     card = _task(opened, task)
     chosen = _selection(k, channel, diversity, balance, bank)
+    nearest = usual_nearest(opened.retriever, card.name) if nearest is None else nearest
     voter = DemonstrationVoter(
         opened.retriever, card, VoterSettings(chosen, threshold=threshold, nearest=nearest)
     )

@@ -19,13 +19,16 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from agentmtl.errors import UsageError
+from agentmtl.index.vectors import vectors_of
 from agentmtl.retrieval.demonstrations import Selected, Selection, select
-from agentmtl.retrieval.retriever import Retriever
+from agentmtl.retrieval.retriever import MAX_K, Retriever, task_filter
 from agentmtl.schema import Demonstration, Hit
 from agentmtl.tasks import Task
 
 STRENGTH = 0.25  # κ: 0 counts every demonstration the same; `docs/decisions.md` has the numbers
 OPTION_TEMPERATURE = 0.1  # of the likeness of options
+UNUSUAL = 0.05  # of a task's own examples that would be abstained from
+SAMPLE, FEWEST = 300, 50  # examples looked at; below the second nothing is unusual
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,6 +137,26 @@ def _without_options(text: str, options: Sequence[str]) -> str:
     places = [place for option in options if (place := text.find(option)) > 0]
     head = re.sub(r"\s*\(?\w[.):]\s*\Z", "", text[: min(places)]) if places else text
     return head.strip() or text
+
+
+def usual_nearest(retriever: Retriever, task: str, share: float = UNUSUAL) -> float:
+    """The cosine that all but `share` of the task's examples reach with their own nearest neighbour.
+
+    An input whose best example is less like it fits none of them, as far as examples can tell. Taken over
+    `SAMPLE` examples, evenly spread; −1 where there are too few to say.
+    """
+    where = task_filter(None, task)
+    known = retriever.retrieve(
+        np.zeros(retriever.snapshot.settings.encoder.dimension, np.float32),
+        level="demonstration", k=MAX_K, where=where,
+    )  # fmt: skip
+    addresses = known.addresses[:: max(1, len(known) // SAMPLE)]
+    if len(addresses) < FEWEST:
+        return -1.0
+    segments = retriever.snapshot.segments
+    rows = [vectors_of(segments[n].levels["demonstration"].flat)[p] for n, p in addresses]
+    found = retriever.retrieve_batch(np.stack(rows), level="demonstration", k=2, where=where)
+    return float(np.quantile([float(hits.scores[-1]) for hits in found], share))
 
 
 def _first(found: Selected, k: int) -> Selected:

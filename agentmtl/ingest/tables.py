@@ -17,9 +17,10 @@ from agentmtl.ingest.clean import clean_line, clean_metadata, clean_text
 from agentmtl.ingest.events import Skipped
 from agentmtl.ingest.limits import Limits, Refused, size_text
 from agentmtl.ingest.plain import decode, number_or_text
-from agentmtl.schema import Document
+from agentmtl.schema import DEMONSTRATION_MARK, Document
 
 _NAMED = ("id", "title", "text")
+_KEPT_OUT = {*_NAMED, DEMONSTRATION_MARK}  # a row of a table is a document, whatever it says of itself
 _PIECE = 1024 * 1024  # bytes read at a time while a line that is too long is passed over
 _BRACKETS = re.compile(r'"[^"\\]*+(?:\\.[^"\\]*+)*+"|[\[{]|[\]}]', re.DOTALL)
 _DELIMITERS = (",", ";", "\t")
@@ -212,7 +213,7 @@ def document_of(record: Record, file: str, sha256: str, limits: Limits) -> Docum
         source_id=identifier or place,
         text=text,
         title=clean_line(str(title)[:1_000]) if isinstance(title, (str, int, float)) else "",
-        metadata=clean_metadata({k: v for k, v in record.fields.items() if k not in _NAMED}, limits),
+        metadata=clean_metadata({k: v for k, v in record.fields.items() if k not in _KEPT_OUT}, limits),
         origin=place,
         file=file,
         file_sha256=sha256,
