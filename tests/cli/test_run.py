@@ -66,10 +66,12 @@ def test_a_line_in_a_line_out(place: Path) -> None:
 
 def test_options_and_abstaining(place: Path) -> None:
     done = run(
-        place, record("which part has a car?", choices=["leaf", "wheel"]) + record("no options"), "parts"
+        place,
+        record("which part of a car?", choices=["leaf", "a car part: wheel"]) + record("no options"),
+        "parts",
     )
     chosen, bad = lines(done.stdout)
-    assert done.returncode == 1 and chosen["output"] == "wheel" and "choices" in bad["error"]
+    assert done.returncode == 1 and chosen["output"].endswith("wheel") and "choices" in bad["error"]
     (unsure,) = lines(run(place, record("item 1"), "logs", "--nearest", "1").stdout)
     assert unsure["abstained"] and unsure["output"] == "" and unsure["probabilities"]
 

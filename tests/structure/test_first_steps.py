@@ -27,7 +27,9 @@ def shared_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         yield
 
 
-def run(arguments: list[str], place: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+def run(
+    arguments: list[str], place: Path, *, stdin: str | None = None, **environment: str
+) -> subprocess.CompletedProcess[str]:
     """Run a command in `place` with data and settings of its own."""
     own = {f"AGENTMTL_{kind}_DIR": str(place / kind.lower()) for kind in ("DATA", "CONFIG")}
     own["AGENTMTL_CACHE_DIR"] = str(CACHE)
@@ -35,14 +37,15 @@ def run(arguments: list[str], place: Path, **environment: str) -> subprocess.Com
         arguments,
         cwd=place,
         env={**os.environ, **own, **environment},
+        input=stdin,
         capture_output=True,
         text=True,
         timeout=280,
     )
 
 
-def agentmtl(place: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return run([sys.executable, "-m", "agentmtl", *arguments], place)
+def agentmtl(place: Path, *arguments: str, stdin: str | None = None) -> subprocess.CompletedProcess[str]:
+    return run([sys.executable, "-m", "agentmtl", *arguments], place, stdin=stdin)
 
 
 def fenced(language: str) -> list[str]:
@@ -67,17 +70,21 @@ def test_the_transcript_in_the_readme_is_what_the_demo_prints(tmp_path: Path) ->
 
 
 def test_the_python_of_the_readme_runs(tmp_path: Path) -> None:
-    (code,) = fenced("python")
-    (tmp_path / "snippet.py").write_text(code)
-    done = run([sys.executable, "snippet.py"], tmp_path, PYTHONPATH=str(ROOT))
-    assert done.returncode == 0, done.stderr
-    assert "h4" in done.stdout and "John Harrison" in done.stdout
+    wanted = [("h4", "John Harrison"), ("place", "Where was Harrison born?")]
+    for code, said in zip(fenced("python"), wanted, strict=True):
+        (tmp_path / "snippet.py").write_text(code)
+        done = run([sys.executable, "snippet.py"], tmp_path, PYTHONPATH=str(ROOT))
+        assert done.returncode == 0, done.stderr
+        assert all(text in done.stdout for text in said), done.stdout
 
 
 def test_the_commands_of_the_readme_run(tmp_path: Path) -> None:
     docs = tmp_path / "docs"
     docs.mkdir()
     (docs / "ada.md").write_text("# Ada Lovelace\n\nAda Lovelace wrote the first computer program in 1843.\n")
+    (tmp_path / "trec.json").write_text('{"name": "trec", "kind": "classification"}')
+    (tmp_path / "train.jsonl").write_text('{"input": "When was it built?", "output": "year"}\n')
+    (tmp_path / "inputs.jsonl").write_text('{"input": "When was it lit?"}\n')
     lines = [
         line[2:]
         for block in fenced("console")
@@ -86,7 +93,9 @@ def test_the_commands_of_the_readme_run(tmp_path: Path) -> None:
     ]
     assert len(lines) >= 5
     for line in lines:
-        done = agentmtl(tmp_path, *shlex.split(line)[1:])
+        words, _, source = line.partition(" < ")
+        given = (tmp_path / source).read_text() if source else None
+        done = agentmtl(tmp_path, *shlex.split(words)[1:], stdin=given)
         assert done.returncode in {0, 3}, f"{line}\n{done.stderr}"
 
 
