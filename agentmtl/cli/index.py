@@ -9,7 +9,7 @@ import typer
 
 from agentmtl.cli import index_state
 from agentmtl.cli.demonstration_files import DemoFiles, TaskCards, TaskPairs, add_pairs, task_pairs
-from agentmtl.cli.index_state import Folder, folder_size, open_index, show_info
+from agentmtl.cli.index_state import Folder, fitted_hash, folder_size, open_index, show_info
 from agentmtl.cli.output import (
     BackendFlag,
     EncoderFlag,
@@ -234,6 +234,34 @@ def stream(
         )
     else:
         say(f"Token stream {identity} is in {opened.folder}.")
+
+
+@app.command("refit")
+def refit(
+    folder: Folder,
+    values: Annotated[
+        Path | None, typer.Option("--values", help="A file of fitted values; this version's without it.")
+    ] = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Keep other fitted values in an index: the weights of the fusion and of the hop search.
+
+    An index goes on using those that it was made with, whatever a later version ships.
+
+    Examples:
+
+      agentmtl index refit indexes/docs
+
+      agentmtl index refit indexes/docs --values weights.json --json
+    """
+    from agentmtl.retrieval.fitted import read_fitted
+
+    opened = open_index(folder)
+    opened.refit(None if values is None else read_fitted(values))
+    if as_json:
+        emit({"schema": SCHEMA_VERSION, "folder": str(opened.folder), "fitted": fitted_hash(opened)})
+    else:
+        say(f"{opened.folder} keeps the fitted values {fitted_hash(opened)}.")
 
 
 @app.command("compact")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -109,6 +110,7 @@ def show_info(index: Index, as_json: bool) -> None:
         "code_version": manifest.code_version,
         "streams": sorted(manifest.streams),
         "tasks": sorted(manifest.tasks),
+        "fitted": fitted_hash(index),
     }
     if as_json:
         emit({"schema": SCHEMA_VERSION, **data})
@@ -121,9 +123,18 @@ def show_info(index: Index, as_json: bool) -> None:
         f"passages  at most {manifest.settings.chunking.max_words} words; factory {manifest.settings.factory}"
     )
     say(f"keys      {plural(len(manifest.streams), 'token stream')}")
+    say(f"weights   {fitted_hash(index) or 'of this version'}")
     if manifest.tasks:
         say("tasks     " + ", ".join(sorted(manifest.tasks)))
     say(f"on disk   {data['bytes'] / 1e6:.1f} MB in {plural(data['segments'], 'segment')}")
+
+
+def fitted_hash(index: Index) -> str | None:
+    """Names the fitted values that an index keeps: 12 hex digits; None where it keeps none."""
+    from agentmtl.index.manifest import canonical_json
+
+    kept = index.snapshot.manifest.fitted
+    return hashlib.sha256(canonical_json(kept)).hexdigest()[:12] if kept else None
 
 
 def folder_size(folder: Path) -> int:

@@ -21,6 +21,7 @@ import numpy as np
 from agentmtl.errors import UsageError
 from agentmtl.index.vectors import vectors_of
 from agentmtl.retrieval.demonstrations import Selected, Selection, select
+from agentmtl.retrieval.hits import Hits
 from agentmtl.retrieval.retriever import MAX_K, Retriever, task_filter
 from agentmtl.schema import Demonstration, Hit
 from agentmtl.tasks import Task
@@ -69,6 +70,7 @@ class DemonstrationVoter:
         self._retriever = retriever
         self._task = task
         self._settings = settings or VoterSettings()
+        self._labels: frozenset[str] | None = None
 
     @property
     def settings(self) -> VoterSettings:
@@ -103,17 +105,31 @@ class DemonstrationVoter:
 
     def _vote(self, text: str, options: Sequence[str], found: Selected) -> Vote:
         settings = self._settings
-        weights = kernel_weights([hit.score for hit in found.hits], settings.strength)
         if options:
             votes = self._options(text, options, found)
         else:
-            votes = tally([str(h.unit.metadata.get("output", "")) for h in found.hits], weights)
+            voting = [hit for hit in found.hits if self._may_vote(hit)]
+            weights = kernel_weights([hit.score for hit in voting], settings.strength)
+            votes = tally([_output(hit) for hit in voting], weights)
         ordered = dict(sorted(votes.items(), key=lambda item: (-item[1], item[0])))
         best, share = next(iter(ordered.items()), ("", 0.0))
         near = max(found.cosines, default=-1.0) >= settings.nearest
         abstained = not found.hits or share < settings.threshold or not near
         hits = found.hits if settings.selection.order == "best_first" else found.hits[::-1]
         return Vote(text, "" if abstained else best, ordered, hits, abstained)
+
+    def _may_vote(self, hit: Hit) -> bool:
+        """Examples of other tasks, where the bank has them, vote for what this task may answer alone."""
+        if self._settings.selection.bank == "task" or hit.unit.metadata.get("task") == self._task.name:
+            return True
+        return self._task.kind == "classification" and _output(hit) in self.labels
+
+    @property
+    def labels(self) -> frozenset[str]:
+        """What the task may answer: its card's labels, or without any the outputs of its examples."""
+        if self._labels is None:
+            self._labels = frozenset(self._task.labels) or outputs_of(self._retriever, self._task.name)
+        return self._labels
 
     def _options(self, text: str, options: Sequence[str], found: Selected) -> dict[str, float]:
         """softmax over the options of: cosine of question and option, plus the mean cosine of question with
@@ -139,6 +155,21 @@ def _without_options(text: str, options: Sequence[str]) -> str:
     return head.strip() or text
 
 
+def _output(hit: Hit) -> str:
+    return str(hit.unit.metadata.get("output", ""))
+
+
+def outputs_of(retriever: Retriever, task: str) -> frozenset[str]:
+    """The outputs of a task's examples (of the first `MAX_K`)."""
+    return frozenset(_output(hit) for hit in _examples(retriever, task))
+
+
+def _examples(retriever: Retriever, task: str) -> Hits:
+    """A task's examples, `MAX_K` at most, in no particular order."""
+    nowhere = np.zeros(retriever.snapshot.settings.encoder.dimension, np.float32)
+    return retriever.retrieve(nowhere, level="demonstration", k=MAX_K, where=task_filter(None, task))
+
+
 def usual_nearest(retriever: Retriever, task: str, share: float = UNUSUAL) -> float:
     """The cosine that all but `share` of the task's examples reach with their own nearest neighbour.
 
@@ -146,10 +177,7 @@ def usual_nearest(retriever: Retriever, task: str, share: float = UNUSUAL) -> fl
     `SAMPLE` examples, evenly spread; −1 where there are too few to say.
     """
     where = task_filter(None, task)
-    known = retriever.retrieve(
-        np.zeros(retriever.snapshot.settings.encoder.dimension, np.float32),
-        level="demonstration", k=MAX_K, where=where,
-    )  # fmt: skip
+    known = _examples(retriever, task)
     addresses = known.addresses[:: max(1, len(known) // SAMPLE)]
     if len(addresses) < FEWEST:
         return -1.0

@@ -157,6 +157,7 @@ class Manifest:
     created: str  # ISO 8601, UTC, of this generation
     streams: Mapping[str, Mapping[str, FileEntry]] = field(default_factory=dict)  # token streams' files
     tasks: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # task cards, by name
+    fitted: Mapping[str, Any] = field(default_factory=dict)  # see `agentmtl.retrieval.fitted`
 
     def to_bytes(self) -> bytes:
         data: dict[str, Any] = {
@@ -176,6 +177,8 @@ class Manifest:
             }
         if self.tasks:
             data["tasks"] = {name: dict(card) for name, card in self.tasks.items()}
+        if self.fitted:
+            data["fitted"] = dict(self.fitted)
         return canonical_json(data)
 
     @classmethod
@@ -195,6 +198,7 @@ class Manifest:
                 for stream, files in data.get("streams", {}).items()
             },
             tasks=data.get("tasks", {}),
+            fitted=data.get("fitted", {}),
         )
 
     @property

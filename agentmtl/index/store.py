@@ -8,12 +8,13 @@ old generation; after it, the new one. Then files that no generation needs are r
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -71,8 +72,16 @@ class Store:
         except IndexMissingError:
             return None
 
-    def create(self, settings: IndexSettings, streams: Sequence[StreamTokenizer] = ()) -> Snapshot:
-        """Publish an empty generation, with token streams. Raises UsageError where an index is already."""
+    def create(
+        self,
+        settings: IndexSettings,
+        streams: Sequence[StreamTokenizer] = (),
+        fitted: Mapping[str, Any] | None = None,
+    ) -> Snapshot:
+        """Publish an empty generation, with token streams and fitted values.
+
+        Raises UsageError where an index is already.
+        """
         with self._locked(0.0), storage_errors(self.folder, "write"):
             if self.open_or_none() is not None:
                 raise UsageError(
@@ -81,7 +90,7 @@ class Store:
             transaction = Transaction(self.folder, settings, None, None, "")
             for tokenizer in streams:
                 transaction.add_stream(tokenizer)
-            self._publish(None, settings, transaction.finish())
+            self._publish(None, settings, transaction.finish(), fitted or {})
             return self.open()
 
     @contextmanager
@@ -92,13 +101,15 @@ class Store:
         *,
         from_scratch: bool = False,
         merge_all: bool = False,
+        fitted: Mapping[str, Any] | None = None,
         wait_seconds: float = 0.0,
         progress: Progress = lambda units: None,
     ) -> Iterator[Transaction]:
         """Change the index; on leaving the block without an error, publish.
 
         `from_scratch` leaves the old units out (they are replaced by what is put); `merge_all` compacts.
-        `settings` None means those of the index, which must be there then. Raises IndexMissingError,
+        `settings` or `fitted` None means those of the index, which must be there where settings are not
+        given. Raises IndexMissingError,
         IndexLockedError, EncoderMismatchError, StorageError (nothing has changed then).
         """
         if settings is None:
@@ -117,9 +128,11 @@ class Store:
                 transaction.adopt_leftovers(published=base.manifest.segments if base else ())
             yield transaction
             draft = transaction.finish(merge_all)
+            known = base.manifest.fitted if base else {}
+            values = known if fitted is None else fitted
             with storage_errors(self.folder, "write"):
-                if draft.changed or base is None:
-                    self._publish(base, settings, draft)
+                if draft.changed or base is None or values != known:
+                    self._publish(base, settings, draft, values)
             self._collect_garbage(must=merge_all)
 
     @contextmanager
@@ -129,7 +142,9 @@ class Store:
         with writer_lock(self.folder, wait_seconds):
             yield
 
-    def _publish(self, base: Snapshot | None, settings: IndexSettings, draft: Draft) -> None:
+    def _publish(
+        self, base: Snapshot | None, settings: IndexSettings, draft: Draft, fitted: Mapping[str, Any]
+    ) -> None:
         generation = base.generation + 1 if base else 1
         tombstones = self._write_tombstones(base, draft, generation)
         streams = self._write_streams(base, draft)
@@ -143,6 +158,7 @@ class Store:
             created=datetime.now(UTC).isoformat(timespec="seconds"),
             streams=streams,
             tasks={**(base.manifest.tasks if base else {}), **draft.tasks},
+            fitted=fitted,
         )
         raw = manifest.to_bytes()
         remove(self.folder / manifest.name)  # of a commit that got no further

@@ -173,7 +173,7 @@ def cross_validate(
 def _recalls(data: TrainSet, question: int, model: HopModel, settings: HopSettings) -> dict[str, float]:
     asked, gold = data.asked[question], set(data.questions[question].gold)
     beam = expand(data.graph, asked, model, settings.updaters, settings.limits, time.perf_counter())
-    scores = rank_scores(data.graph, beam, settings.chain, settings.mass)
+    scores = rank_scores(data.graph, beam, model.chain, model.mass)
     fused = asked.features[:, 0] + asked.features[:, 1]
     ours = _by_source(data, list(scores), list(scores.values()))
     theirs = _by_source(data, asked.candidates.tolist(), fused.tolist())

@@ -45,7 +45,7 @@ class Selection:
     diversity: float = 0.0
     balance: bool = False
     bank: Bank = "task"
-    prior: float = 1.0
+    prior: float = 2.0
     leakage_filter: bool = True
 
     def __post_init__(self) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -41,6 +41,15 @@ class Fusion:
         if channel == "identifiers":
             return self.identifiers.get(level, 0.0)
         return self.weights.get(channel, 1.0)
+
+    def to_json(self) -> dict[str, Any]:
+        plain = {name: getattr(self, name) for name in self.__slots__}
+        return {**plain, "weights": dict(self.weights), "identifiers": dict(self.identifiers)}
+
+    @classmethod
+    def of(cls, snapshot: Snapshot) -> Fusion:
+        """The fusion that an index was made with; this version's where it keeps none."""
+        return cls(**snapshot.manifest.fitted.get("fusion", {}))
 
 
 @dataclass(frozen=True, slots=True)

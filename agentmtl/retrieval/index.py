@@ -8,7 +8,7 @@ for hit in index.retrieve("Who wrote the first program?", k=3): ...
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from threading import Lock
@@ -25,6 +25,7 @@ from agentmtl.index.snapshot import Snapshot
 from agentmtl.index.store import Store
 from agentmtl.index.verify import VerifyReport, verify
 from agentmtl.ingest import Chunking, Limits
+from agentmtl.retrieval.fitted import fitted_values
 from agentmtl.retrieval.hits import Hits
 from agentmtl.retrieval.hops import HopResult, HopSettings, search_hops
 from agentmtl.retrieval.naming import keys_of, refuse_other_settings
@@ -79,7 +80,7 @@ class Index:
         )
         store = Store(Path(folder))
         tokenizers = [load_tokenizer(spec) for spec in streams]
-        index = cls(store, store.create(settings, tokenizers), loaded, backend)
+        index = cls(store, store.create(settings, tokenizers, fitted_values()), loaded, backend)
         index._encoder = loaded
         return index
 
@@ -131,7 +132,8 @@ class Index:
         store = Store(Path(folder))
         refuse_other_settings(store, settings)
         tokenizers = [load_tokenizer(spec) for spec in streams]
-        with store.write(settings, loaded, progress=progress) as transaction:
+        kept = None if store.open_or_none() else fitted_values()
+        with store.write(settings, loaded, fitted=kept, progress=progress) as transaction:
             for tokenizer in tokenizers:
                 transaction.add_stream(tokenizer)
             report = BuildReport()
@@ -322,6 +324,15 @@ class Index:
             transaction.add_stream(loaded)
         self.refresh()
         return loaded.identity
+
+    def refit(self, fitted: Mapping[str, Any] | None = None) -> None:
+        """Keep other fitted values (`agentmtl.retrieval.fitted`); None: those of this version.
+
+        Raises IndexLockedError, StorageError.
+        """
+        with self._store.write(fitted=fitted_values() if fitted is None else fitted):
+            pass
+        self.refresh()
 
     def compact(self, *, progress: Progress = _silent) -> None:
         """Rewrite the segments without deleted units, which erases their text from the folder."""

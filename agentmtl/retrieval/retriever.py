@@ -24,24 +24,26 @@ Channel: TypeAlias = Literal["fused", "dense", "lexical", "identifiers"]
 CHANNELS: tuple[Channel, ...] = ("fused", "dense", "lexical", "identifiers")
 MAX_K = 10_000
 
-_FUSED = Fusion()
 _PLAIN_FLOAT = np.dtype(np.float32)
 
 
 class Retriever:
-    """Searches one snapshot. `encoder` is asked only for queries given as text."""
+    """Searches one snapshot. `encoder` is asked only for queries given as text.
+
+    `fusion` None is the one that the index keeps (`agentmtl.retrieval.fitted`).
+    """
 
     def __init__(
         self,
         snapshot: Snapshot,
         encoder: Encoder | None,
-        fusion: Fusion = _FUSED,
+        fusion: Fusion | None = None,
         identifying: identifiers.Identifiers | None = None,
     ) -> None:
         self.snapshot = snapshot
         self._identifiers = identifying
         self._encoder = encoder
-        self._fusion = fusion
+        self._fusion = fusion or Fusion.of(snapshot)
         self._masks = Masks(snapshot)
         self._dimension = snapshot.settings.encoder.dimension
 

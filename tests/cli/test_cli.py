@@ -16,6 +16,7 @@ from typer.main import get_command
 
 from agentmtl.cli import app
 from agentmtl.index.identifiers import load_tokenizer
+from agentmtl.retrieval.fitted import fitted_values
 
 Result = subprocess.CompletedProcess[str]
 
@@ -276,6 +277,7 @@ def prepare_examples(place: Path) -> None:
     (place / "inputs.jsonl").write_text('{"input": "Which year was it?"}\n')
     cards = [w for name in ("trec", "intents") for w in ("--task", f"{name}.json", "--demos", "train.jsonl")]
     agentmtl(place, "index", "build", *cards, "--out", "indexes/tasks", "--encoder", "hashing")
+    (place / "weights.json").write_text(json.dumps(fitted_values()))
     (place / "models" / "reader").mkdir(parents=True)
     (place / "models" / "reader" / "tokenizer.json").write_text(load_tokenizer().json)
     for source, out in (("docs", "indexes/docs"), ("docs", "indexes/demo")):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -10,8 +12,8 @@ from hypothesis import strategies as st
 
 from agentmtl import Index
 from agentmtl.errors import UsageError
-from agentmtl.experts.demonstrations import DemonstrationVoter, VoterSettings, kernel_weights, tally
-from agentmtl.retrieval.demonstrations import Selection
+from agentmtl.experts.demonstrations import DemonstrationVoter, Vote, VoterSettings, kernel_weights, tally
+from agentmtl.retrieval.demonstrations import Bank, Selection
 from agentmtl.schema import Demonstration
 from agentmtl.tasks import Task
 
@@ -52,6 +54,30 @@ def test_weights_are_a_softmax_of_standardised_scores(scores: list[float], stren
 def test_no_strength_counts_every_demonstration_the_same() -> None:
     assert kernel_weights([3.0, 1.0, 2.0, 0.0], 0.0) == [0.25] * 4
     assert tally(["a", "b", "a", "c"], [0.25] * 4) == {"a": 0.5, "b": 0.25, "c": 0.25}
+
+
+def test_other_tasks_vote_for_the_tasks_own_labels_alone(tmp_path: Path) -> None:
+    index = Index.create(tmp_path / "i", encoder="hashing:256", streams=())
+    few, many = Task("few", "classification"), Task("many", "classification")
+    index.add_demonstrations(
+        few, [Demonstration("few", "grey sky", "rain"), Demonstration("few", "x", "sun")]
+    )
+    others = [Demonstration("many", f"a bright field {i}", label) for i, label in enumerate(("sun", "field"))]
+    index.add_demonstrations(many, [*others, Demonstration("many", "a bright field 3", "field")])
+
+    def vote(task: Task, bank: Bank) -> Vote:
+        chosen = Selection(k=5, bank=bank, prior=0.0)
+        (found,) = DemonstrationVoter(index.retriever, task, VoterSettings(chosen)).predict(
+            ["a bright field"]
+        )
+        return found
+
+    assert len(vote(few, "task").demonstrations) == 2
+    shared = vote(few, "all")
+    assert set(shared.probabilities) == {"rain", "sun"} and shared.output == "sun"
+    assert math.fsum(shared.probabilities.values()) == pytest.approx(1.0)
+    written = replace(few, kind="generation")  # its outputs are no labels: only its own examples vote
+    assert vote(written, "all").probabilities == vote(few, "task").probabilities
 
 
 def test_a_label_by_its_neighbours(index: Index) -> None:

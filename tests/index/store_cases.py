@@ -7,9 +7,14 @@ from pathlib import Path
 
 import faiss  # noqa: F401 - imported here, once, and not in every forked case
 import numpy as np  # noqa: F401
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
+from tokenizers.normalizers import Lowercase
+from tokenizers.pre_tokenizers import Whitespace
 
 from agentmtl.index import merge, transaction
 from agentmtl.index.build import rebuild
+from agentmtl.index.identifiers import StreamTokenizer
 from agentmtl.index.store import Store
 
 from . import toy
@@ -46,6 +51,38 @@ def compact(workdir: Path) -> None:
 def re_encode(workdir: Path) -> None:
     encoder = toy.ToyEncoder("other")
     rebuild(Store(workdir / "index"), toy.settings(encoder), encoder)
+
+
+def tokenizer() -> StreamTokenizer:
+    """Whole words, a handful of them: quick to make in every case."""
+    words = ("[UNK]", "ada", "lovelace", "the", "engine", "rivers", "london", "in", "compiler", ".", ",")
+    made = Tokenizer(WordLevel({word: i for i, word in enumerate(words)}, unk_token="[UNK]"))
+    made.normalizer, made.pre_tokenizer = Lowercase(), Whitespace()
+    return StreamTokenizer(made.to_str(), "toy-words")
+
+
+def add_stream(workdir: Path) -> None:
+    with Store(workdir / "index").write() as change:
+        change.add_stream(tokenizer())
+
+
+def add_streamed(workdir: Path) -> None:
+    """An index that has a stream grows: the new segment's part of it is written too."""
+    add(workdir)
+
+
+def delete_streamed(workdir: Path) -> None:
+    delete(workdir)
+
+
+def compact_streamed(workdir: Path) -> None:
+    compact(workdir)
+
+
+def prepare_for(operation: str, workdir: Path) -> None:
+    prepare(workdir)
+    if operation.endswith("_streamed"):
+        add_stream(workdir)
 
 
 def prepare(workdir: Path) -> None:

@@ -12,6 +12,7 @@ import pytest
 
 from agentmtl.errors import IndexMissingError
 from agentmtl.index import lock
+from agentmtl.index.identifiers import ngrams_of
 from agentmtl.index.manifest import CURRENT_NAME
 from agentmtl.index.snapshot import Snapshot
 from agentmtl.index.store import Store
@@ -20,7 +21,18 @@ from tests.faults.harness import FAIL_MODES, KILL_MODES, FaultServer, Mode, unsy
 
 from . import store_cases, toy
 
-OPERATIONS = ("first_build", "add", "update", "delete", "compact", "re_encode")
+OPERATIONS = (
+    "first_build",
+    "add",
+    "update",
+    "delete",
+    "compact",
+    "re_encode",
+    "add_stream",
+    "add_streamed",
+    "delete_streamed",
+    "compact_streamed",
+)
 CASES = store_cases.__name__
 
 
@@ -54,7 +66,16 @@ def state(snapshot: Snapshot | None) -> Any:
     name = snapshot.settings.encoder.name
     found = toy.answers(snapshot, toy.ToyEncoder(name), depths=(4,), queries=toy.QUERIES[:1])
     answers = {k: [(i, round(s, 5)) for i, s in hits] for k, hits in found.items()}
-    return name, toy.content(snapshot), answers
+    return name, toy.content(snapshot), answers, streamed(snapshot)
+
+
+def streamed(snapshot: Snapshot) -> dict[str, dict[int, int]]:
+    """What each token stream holds: every token with how often it stands in live text."""
+    found = {}
+    for identity in snapshot.manifest.streams:
+        tokens, counts = ngrams_of(snapshot, identity).next_distribution([])
+        found[identity] = dict(zip(tokens.tolist(), counts.tolist(), strict=True))
+    return found
 
 
 @dataclass
@@ -70,13 +91,14 @@ class Matrix:
         self.start = self.base / "start"
         self.start.mkdir(parents=True)
         if self.operation != "first_build":
-            store_cases.prepare(self.start)
+            store_cases.prepare_for(self.operation, self.start)
         before = opened(self.start / "index")
         self.old, self.old_sha256 = state(before), before.sha256 if before else ""
         finished = self.copy("finished")
         self.trace = self.server.trace(self.operation, finished)
         self.new = state(opened(finished / "index"))
-        assert self.operation == "compact" or self.old != self.new
+        assert self.operation.startswith("compact") or self.old != self.new
+        assert ("stream" in self.operation) == bool(self.new[3])
 
     def copy(self, name: str) -> Path:
         return Path(shutil.copytree(self.start, self.base / name))
@@ -123,7 +145,9 @@ class Matrix:
                 pass  # whoever was killed does not keep it
         getattr(store_cases, self.operation)(workdir)
         after = opened(workdir / "index")
-        assert after is not None and (after.settings.encoder.name, toy.content(after)) == self.new[:2], where
+        assert after is not None, where
+        assert (after.settings.encoder.name, toy.content(after)) == self.new[:2], where
+        assert streamed(after) == self.new[3], where
         report = verify(workdir / "index")
         assert report.ok and report.unknown == (), (where, report)
 

@@ -21,7 +21,7 @@ from agentmtl.retrieval.hits import Found, Hits
 from agentmtl.retrieval.hops.beam import Beam, Chain, Limits, expand
 from agentmtl.retrieval.hops.facets import Facet, Route, split
 from agentmtl.retrieval.hops.graph import PassageGraph, build_graph
-from agentmtl.retrieval.hops.model import HopModel, shipped
+from agentmtl.retrieval.hops.model import HopModel
 from agentmtl.retrieval.hops.question import ask
 from agentmtl.retrieval.hops.select import cover, ordered, rank_scores, with_facets
 from agentmtl.retrieval.hops.updaters import Concat, EntityBridge, QueryUpdater
@@ -35,6 +35,7 @@ MAX_HOPS = 4
 _SHOWN_CHAINS = 5  # of each hop, in the trace
 
 _graphs: WeakKeyDictionary[Retriever, PassageGraph] = WeakKeyDictionary()
+_models: WeakKeyDictionary[Retriever, HopModel] = WeakKeyDictionary()
 _lock = Lock()
 
 
@@ -54,9 +55,6 @@ class HopSettings:
     facets: bool = True
     graph: bool = True
     identifiers: bool = True
-    chain: float = 4.0  # weight of the best chain's probability against the question's own
-    mass: float = 0.2  # weight of the logarithm of the PageRank mass
-    facet: float = 0.5  # weight of the best facet's score against the whole question's
     seconds: float = 0.0
     least_gain: float = 0.02  # probability of the best new chain below which the beam stops
 
@@ -89,6 +87,14 @@ def graph_of(retriever: Retriever) -> PassageGraph:
         return _graphs[retriever]
 
 
+def model_of(retriever: Retriever) -> HopModel:
+    """The weights that the retriever's index keeps."""
+    with _lock:
+        if retriever not in _models:
+            _models[retriever] = HopModel.of(retriever.snapshot)
+        return _models[retriever]
+
+
 def search_hops(
     retriever: Retriever,
     question: str,
@@ -101,11 +107,12 @@ def search_hops(
 ) -> HopResult:
     """The k best passages for a question that may need several of them.
 
-    `vector` (d,) is the question's own where the caller has it. Raises what `Retriever.retrieve` raises.
+    `vector` (d,) is the question's own where the caller has it; `model` None: the index's own weights.
+    Raises what `Retriever.retrieve` raises.
     """
     started = time.perf_counter()
     retriever.check("passage", k)
-    settings, model = settings or HopSettings(), model or shipped()
+    settings, model = settings or HopSettings(), model or model_of(retriever)
     route, facets = split(question) if settings.facets and settings.hops > 1 else ("bridge", ())
     search = _Search(retriever, settings, model, retriever.allowed(where, "passage"), started)
     texts = [question, *(facet.question for facet in facets)]
@@ -150,8 +157,8 @@ class _Search:
             return None
         limits = self._settings.limits
         beam = expand(self._graph, asked, self._model, self._updaters, limits, self._started)
-        mass = self._settings.mass if self._settings.graph else 0.0
-        return _LookedUp(beam, rank_scores(self._graph, beam, self._settings.chain, mass))
+        mass = self._model.mass if self._settings.graph else 0.0
+        return _LookedUp(beam, rank_scores(self._graph, beam, self._model.chain, mass))
 
     def result(
         self, question: str, route: Route, facets: Sequence[Facet], found: Sequence[_LookedUp | None], k: int
@@ -166,7 +173,7 @@ class _Search:
         parts = [part for _, part in paired]
         scores = dict(whole.scores)
         if parts:
-            scores = with_facets(whole.scores, [p.scores for p in parts], self._settings.facet)
+            scores = with_facets(whole.scores, [p.scores for p in parts], self._model.facet)
         ranking = ordered(scores, self._ids(scores))
         if parts:
             ranking = cover(ranking, whole.scores, [p.scores for p in parts])
