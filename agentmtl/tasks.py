@@ -13,7 +13,7 @@ from __future__ import annotations
 import json
 import tomllib
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal, TypeAlias, get_args
 
@@ -33,7 +33,7 @@ class Task:
     instruction: str = ""
     definition: str = ""
     labels: tuple[str, ...] = ()
-    output_schema: Mapping[str, Any] | None = None
+    output_schema: Mapping[str, Any] | None = field(default=None, hash=False)
     avoid: tuple[str, ...] = ()
     metric: str = ""
 

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from agentmtl.tasks import Task
 
 AT_ONCE = 64  # inputs encoded together
-FAILED, ABSTAINED = 1, 3
+FAILED = 1
 
 TaskFlag = Annotated[str, typer.Option("--task", "-t", help="A task of the index, or a task card's path.")]
 Count = Annotated[int, typer.Option("-k", help="How many demonstrations.", min=1, max=1000)]

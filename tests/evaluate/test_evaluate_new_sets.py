@@ -105,6 +105,8 @@ def test_multihop_rag_in_its_official_form(tmp_path: Path) -> None:
     _news(tmp_path)
     report = evaluate_multihop_rag(tmp_path, index_root=tmp_path / "ix", encoder=HashingEncoder(128))
     assert report.n == 2 and report.details["null queries"] == 1
+    refusals = report.details["abstention"]
+    assert {"auroc", "f1"} <= refusals["best cosine"].keys() and len(refusals) == 2
     covered = report.methods["fused + coverage"]
     assert covered["evidence-recall@10"].mean == 1 and covered["doc-recall@10"].mean == 1
     assert "official-map@10" in covered and covered["official-map@10"].mean < 1.01
