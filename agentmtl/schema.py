@@ -204,7 +204,11 @@ class Evidence:
 
 @dataclass(frozen=True, slots=True)
 class Citation:
-    """An exact span: the stored text of `unit_id`'s document reads `text` at [start, end)."""
+    """An exact span: the stored text of `unit_id`'s document reads `text` at [start, end).
+
+    `hop`: the retrieval step that found the unit. `quote`: the stored sentence around the span, where the
+    span is no sentence itself.
+    """
 
     marker: int
     unit_id: str
@@ -214,6 +218,13 @@ class Citation:
     text: str
     title: str = ""
     file: str = ""
+    hop: int = 1
+    quote: str = ""
+
+    @property
+    def sentence(self) -> str:
+        """What the span says in its place: the quote, or the span where there is none."""
+        return self.quote or self.text
 
     def to_json(self) -> dict[str, Any]:
         """The form scripts rely on (`agentmtl ask --json`)."""

@@ -15,9 +15,11 @@ from typing import Any
 from agentmtl.agent.citations import exact_only
 from agentmtl.agent.journal import Journal
 from agentmtl.errors import UsageError
+from agentmtl.experts.default import AUTO, embedded_expert
 from agentmtl.experts.expert import Expert
-from agentmtl.experts.sentences import SentenceExpert
 from agentmtl.retrieval.evidence import gather
+from agentmtl.retrieval.hops.evidence import gather_passages
+from agentmtl.retrieval.hops.search import MAX_HOPS
 from agentmtl.retrieval.index import Index
 from agentmtl.schema import Answer, Candidate, Evidence, Usage
 
@@ -27,8 +29,9 @@ MAX_QUESTION = 10_000  # characters
 class Agent:
     """Answers questions from one index. Safe to use from several threads.
 
-    `hops` retrieval steps at most (1 or 2). Answers below `threshold` are not given (-1: the expert's
-    calibrated one). `log` keeps questions and answers for `agentmtl log`.
+    `hops` retrieval steps at most (1 to 4). Answers below `threshold` are not given (-1: the expert's
+    calibrated one). `log` keeps questions and answers for `agentmtl log`. `expert`: an expert, or the name of
+    an embedded one (`agentmtl.experts.default`).
     """
 
     def __init__(
@@ -38,13 +41,18 @@ class Agent:
         hops: int = 2,
         threshold: float = -1.0,
         log: bool = False,
-        expert: Expert | None = None,
+        expert: Expert | str = AUTO,
+        backend: str = "auto",
     ) -> None:
-        if hops not in (1, 2):
-            raise UsageError(f"hops must be 1 or 2, not {hops}.", "Leave it out for the default of 2.")
+        if not 1 <= hops <= MAX_HOPS:
+            raise UsageError(
+                f"hops must be 1 to {MAX_HOPS}, not {hops}.", "Leave it out for the default of 2."
+            )
         self._index = index
         self._hops = hops
-        self._expert = expert or SentenceExpert()
+        if isinstance(expert, str):
+            expert = embedded_expert(expert, index.settings.encoder, backend)
+        self._expert = expert
         self.threshold = threshold if threshold >= 0 else getattr(self._expert, "threshold", 0.5)
         self._journal = Journal() if log else None
 
@@ -58,7 +66,8 @@ class Agent:
             raise UsageError(f"A question has 1 to {MAX_QUESTION:,} characters.", 'agentmtl ask "Who …?"')
         start = time.perf_counter()
         retriever = self._index.retriever  # one generation for the whole answer
-        evidence = gather(retriever, question, hops=self._hops, where=where)
+        find = gather if self._expert.needs == "sentences" else gather_passages
+        evidence = find(retriever, question, hops=self._hops, where=where)
         gathered = time.perf_counter()
         proposed = self._expert.propose(question, evidence)
         candidates = exact_only(retriever.snapshot, proposed)
@@ -94,7 +103,7 @@ def _trace(
     gathering: float,
     proposing: float,
 ) -> tuple[Mapping[str, Any], ...]:
-    hops = sorted({hit.hop for hit in evidence.sentences})
+    hops = sorted({hit.hop for hit in (*evidence.sentences, *evidence.passages)})
     return (
         {
             "step": "retrieve",

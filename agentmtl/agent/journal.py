@@ -52,7 +52,7 @@ class Journal:
 
     def add(self, index: Path, answer: Answer, evidence: Evidence) -> int:
         """Note a question; the number of the entry."""
-        hits = [hit.to_json() for hit in evidence.sentences]
+        hits = [hit.to_json() for hit in evidence.sentences or evidence.passages]
         row = (
             datetime.now(UTC).isoformat(timespec="seconds"),
             str(index),

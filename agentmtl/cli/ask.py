@@ -8,6 +8,7 @@ import typer
 
 from agentmtl.cli.output import (
     BackendFlag,
+    ExpertFlag,
     IndexFlag,
     JsonFlag,
     dim,
@@ -29,13 +30,14 @@ def ask(
     question: Annotated[str, typer.Argument(help="The question.")],
     index: IndexFlag = None,
     hops: Annotated[
-        int | None, typer.Option("--hops", help="Retrieval steps, at most (1 or 2).", min=1, max=2)
+        int | None, typer.Option("--hops", help="Retrieval steps, at most.", min=1, max=4)
     ] = None,
     where: Annotated[str | None, typer.Option("--where", "-w", help="Filter over metadata.")] = None,
     threshold: Annotated[
         float | None,
         typer.Option("--threshold", help="Abstain below this confidence; -1 is the calibrated one."),
     ] = None,
+    expert: ExpertFlag = "auto",
     backend: BackendFlag = None,
     no_log: Annotated[
         bool, typer.Option("--no-log", help="Leave this question out of `agentmtl log`.")
@@ -55,7 +57,14 @@ def ask(
 
     settings = settings_from(hops=hops, threshold=threshold, backend=backend, log=False if no_log else None)
     opened = Index.open(index_folder(index), backend=settings.backend)
-    agent = Agent(opened, hops=settings.hops, threshold=settings.threshold, log=settings.log)
+    agent = Agent(
+        opened,
+        hops=settings.hops,
+        threshold=settings.threshold,
+        log=settings.log,
+        expert=expert,
+        backend=settings.backend,
+    )
     answer = agent.ask(question, where=where)
     if as_json:
         emit(answer.to_json())
@@ -83,4 +92,8 @@ def show(answer: Answer, agent: Agent) -> None:
 
 def _line(citation: Citation) -> str:
     text = " ".join(citation.text.split())
-    return f"[{citation.marker}] {citation.source} [{citation.start}:{citation.end}] “{text}”"
+    place = f"[{citation.marker}] {citation.source} [{citation.start}:{citation.end}] “{text}”"
+    if not citation.quote:
+        return place
+    step = f" (step {citation.hop})" if citation.hop > 1 else ""
+    return f"{place} in “{' '.join(citation.quote.split())}”{step}"

@@ -37,7 +37,9 @@ def demo(
         index, report = Index.build(out, [str(corpus_path())], backend=settings.backend, progress=watch)
     count = index.snapshot.count("document")
     tell(f"{count} documents indexed in {out} ({report.added} new, {report.unchanged} unchanged).")
-    agent = Agent(index, hops=settings.hops, threshold=settings.threshold, log=settings.log)
+    agent = Agent(
+        index, hops=settings.hops, threshold=settings.threshold, log=settings.log, backend=settings.backend
+    )
     answer = agent.ask(asked)
     if as_json:
         emit(answer.to_json())

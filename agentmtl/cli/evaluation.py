@@ -7,12 +7,19 @@ from typing import Annotated
 
 import typer
 
-from agentmtl.cli import evaluate_demonstrations, evaluate_identifiers, evaluate_ir, evaluate_segmentation
+from agentmtl.cli import (
+    evaluate_demonstrations,
+    evaluate_identifiers,
+    evaluate_ir,
+    evaluate_reading,
+    evaluate_segmentation,
+)
 from agentmtl.cli.evaluation_options import Data, Indexes, Limit, Seed, command_line, show
 from agentmtl.cli.output import (
     INDEXES,
     BackendFlag,
     EncoderFlag,
+    ExpertFlag,
     JsonFlag,
     QuietFlag,
     settings_from,
@@ -71,7 +78,9 @@ def answers(
     encoder: EncoderFlag = None,
     backend: BackendFlag = None,
     split: Annotated[str, typer.Option("--split", help="Of a reading set: test or train.")] = "test",
-    hops: Annotated[int, typer.Option("--hops", help="Retrieval steps, at most (1 or 2).", min=1, max=2)] = 2,
+    hops: Annotated[int, typer.Option("--hops", help="Retrieval steps, at most.", min=1, max=4)] = 2,
+    expert: ExpertFlag = "auto",
+    threshold: Annotated[float, typer.Option("--threshold", help="Abstain below it; -1: calibrated.")] = -1.0,
     plot: Annotated[
         Path | None, typer.Option("--plot", help="Write the risk–coverage plot here (PNG).")
     ] = None,
@@ -93,7 +102,9 @@ def answers(
     with watching("indexing", quiet or as_json) as watch:
         report = evaluate_answers(
             data,
-            lambda index: Agent(index, hops=hops),
+            lambda index: Agent(
+                index, hops=hops, expert=expert, threshold=threshold, backend=settings.backend
+            ),
             index_root=indexes,
             encoder=settings.encoder,
             backend=settings.backend,
@@ -112,4 +123,5 @@ app.command("ir")(evaluate_ir.ir)
 app.command("multihop-rag")(evaluate_ir.multihop_rag)
 app.command("segmentation")(evaluate_segmentation.segmentation)
 app.command("chunking")(evaluate_segmentation.chunking)
+app.command("reading")(evaluate_reading.reading)
 app.command("identifiers")(evaluate_identifiers.identifiers)

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 from typer.exceptions import TyperException
 
-from agentmtl.cli import ask, config, demo, demonstrations, doctor, evaluation, index, log, search
+from agentmtl.cli import ask, config, demo, demonstrations, doctor, evaluation, index, log, search, train
 from agentmtl.cli.output import emit, tell
 from agentmtl.errors import AgentmtlError
 from agentmtl.schema import SCHEMA_VERSION
@@ -42,6 +42,7 @@ app.add_typer(log.app, name="log")
 app.add_typer(config.app, name="config")
 app.command("doctor")(doctor.doctor)
 app.add_typer(evaluation.app, name="eval")
+app.add_typer(train.app, name="train")
 
 
 def _version(wanted: bool) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
@@ -28,6 +28,9 @@ EncoderFlag = Annotated[
 ]
 BackendFlag = Annotated[
     str | None, typer.Option("--backend", help="auto, openvino, torch-bf16 or torch-fp32.")
+]
+ExpertFlag = Annotated[
+    str, typer.Option("--expert", help="auto, reader, sentences, or the folder of a reader's head.")
 ]
 QuietFlag = Annotated[bool, typer.Option("--quiet", "-q", help="No progress on stderr.")]
 
@@ -146,3 +149,18 @@ def watching(label: str, quiet: bool) -> Iterator[Watch]:
     ]
     with Progress(*columns, Speed(), TimeRemainingColumn(), console=Console(stderr=True)) as bar:
         yield Watch(bar, bar.add_task(label, total=None))
+
+
+@contextmanager
+def watching_steps(label: str, quiet: bool) -> Iterator[Callable[[int, int, str], None]]:
+    """A progress bar of (step, steps, note) on stderr, for people only; elsewhere a line an epoch."""
+    if quiet or not sys.stderr.isatty():
+        yield lambda step, steps, note: tell(note) if note.startswith("epoch") and not quiet else None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn(label), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[note]}"))
+    with Progress(*columns, TimeRemainingColumn(), console=Console(stderr=True)) as bar:
+        task = bar.add_task(label, total=None, note="")
+        yield lambda step, steps, note: bar.update(task, completed=step, total=steps, note=note)

@@ -8,6 +8,7 @@ string to be found in a sentence: only the metrics of gold sources, gold sentenc
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -39,6 +40,7 @@ from agentmtl.schema import Answer, Citation, Usage
 BENCHMARK = "answers"
 METHOD = "agent"
 _OVERLAP = 0.8  # of the longer sentence, for a contained one to be the same
+_MARKERS = re.compile(r"\s*\[\d+\]")
 _NAN = float("nan")
 
 
@@ -176,7 +178,7 @@ def ask_all(
 
 def judge(question: Question, answer: Answer) -> Judged:
     """The answer against what is known of the question."""
-    found = float(any(contains_answer(c.text, question.answers) for c in answer.citations))
+    found = float(any(contains_answer(c.sentence, question.answers) for c in answer.citations))
     precision, recall = sentence_scores(answer.citations, question.supporting)
     return Judged(
         confidence=answer.confidence,
@@ -203,7 +205,7 @@ def _text_score(score: Callable[[str, Sequence[str]], float], question: Question
         return float(answer.abstained)
     if not question.answers:
         return _NAN
-    return 0.0 if answer.abstained else score(answer.text, question.answers)
+    return 0.0 if answer.abstained else score(_MARKERS.sub("", answer.text), question.answers)
 
 
 def sentence_scores(
@@ -215,7 +217,7 @@ def sentence_scores(
     """
     if not supporting:
         return _NAN, _NAN
-    cited = [(c.source, c.text) for c in citations]
+    cited = [(c.source, c.sentence) for c in citations]
     gold_cited = [any(same_sentence(c, g) for g in supporting) for c in cited]
     gold_found = [any(same_sentence(c, g) for c in cited) for g in supporting]
     precision = float(np.mean(gold_cited)) if cited else _NAN

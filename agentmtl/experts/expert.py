@@ -7,9 +7,11 @@ implement the same method.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol, runtime_checkable
+from typing import Literal, Protocol, TypeAlias, runtime_checkable
 
 from agentmtl.schema import Candidate, Evidence, Hit
+
+Needs: TypeAlias = Literal["sentences", "passages"]
 
 
 @runtime_checkable
@@ -24,6 +26,11 @@ class Expert(Protocol):
     @property
     def card(self) -> str:
         """One sentence that says what it is good at (the router reads it)."""
+        ...
+
+    @property
+    def needs(self) -> Needs:
+        """What evidence it works from: scored sentences, or the passages of the hop search."""
         ...
 
     def propose(

@@ -13,6 +13,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from agentmtl.experts.expert import Needs
 from agentmtl.experts.support import SupportModel
 from agentmtl.schema import Candidate, Citation, Evidence, Hit
 
@@ -35,6 +36,7 @@ class SentenceExpert:
     """Quotes sentences of the evidence. `threshold` is the calibrated confidence to abstain below."""
 
     name = NAME
+    needs: Needs = "sentences"
     card = "Answers factual questions by quoting the sentences of the documents that support the answer."
 
     def __init__(self, settings: SentenceSettings | None = None, support: SupportModel | None = None) -> None:

@@ -53,6 +53,23 @@ def load_encoder(
     )
 
 
+def model_files(spec: str, *, cache_dir: Path | None = None, offline: bool = True) -> ModelFiles:
+    """The files of a named model, as `load_encoder` finds them: the trunk that heads are made for.
+
+    Raises EncoderError where it is not found, or is no plain transformer.
+    """
+    cache = cache_dir or default_cache_dir()
+    if spec == "default":
+        return _default_model(cache, offline)
+    files = read_model_files(_find_model(spec, offline), spec, cache)
+    if not files.plain:
+        raise EncoderError(
+            f"The model {spec} is no plain transformer with mean or first-token pooling.",
+            "Choose another trunk: heads adapt the layers of a BERT-like transformer.",
+        )
+    return files
+
+
 def _load_named(spec: str, backend: str, cache_dir: Path, offline: bool) -> Encoder:
     kind, _, dimension = spec.partition(":")
     if kind == "hashing" and (dimension.isdecimal() or spec == "hashing"):

@@ -1,35 +1,19 @@
-"""The transformer in OpenVINO, bf16: converted once from the torch module, then opened from the cache.
-
-A cached network is a folder named by the weights' hash, the OpenVINO version, the pooling and this file's
-format, holding network.xml, network.bin and made.json with the hash of both. The folder is renamed into
-place when complete. A network whose vectors stray from torch's in fp32 is refused, and made.json says so.
-"""
+"""The encoder in OpenVINO, bf16: converted once from the torch module, then opened from the cache."""
 
 from __future__ import annotations
 
-import hashlib
-import logging
-import shutil
-import tempfile
-import warnings
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from agentmtl.errors import EncoderError
-from agentmtl.trunk.cache import file_sha256, read_json, write_json
 from agentmtl.trunk.encoder import Vectors
 from agentmtl.trunk.model_files import ModelFiles
-from agentmtl.trunk.processor import available_cores
+from agentmtl.trunk.openvino_cache import cached_network, compiled_queue, key_of, save_converted
 from agentmtl.trunk.tokens import Batch, TokenCutter, pack
 
-_log = logging.getLogger(__name__)
 _FORMAT = 1
-_FILES = ("network.xml", "network.bin")
-_NOTE = "made.json"
-_LEAST_COSINE = 0.999
 _BUDGET = 768  # measured flat from 256 to 1024 at 200 tokens and on ragged texts
 _MULTIPLE = 4  # fewer shapes to prepare kernels for, hardly more padding
 _SENTENCE = "The river rises in the hills above the town and reaches the sea after ninety kilometres. "
@@ -44,21 +28,7 @@ class OpenVinoNetwork:
     multiple = _MULTIPLE
 
     def __init__(self, network: Path) -> None:
-        import openvino
-
-        self.workers = available_cores()
-        settings = {
-            "INFERENCE_PRECISION_HINT": "bf16",
-            "NUM_STREAMS": str(self.workers),
-            "INFERENCE_NUM_THREADS": str(self.workers),
-            # Pinned streams stall where another process holds their core.
-            "ENABLE_CPU_PINNING": "NO",
-        }
-        try:
-            compiled = openvino.Core().compile_model(str(network), "CPU", settings)
-        except RuntimeError as error:
-            raise EncoderError(f"OpenVINO cannot open {network}: {error}.", "Delete that folder.") from error
-        self._queue = openvino.AsyncInferQueue(compiled, self.workers)
+        self._queue, self.workers = compiled_queue(network)
         self._out: Vectors = np.empty((0, 0), dtype=np.float32)
         self._queue.set_callback(self._keep)
 
@@ -82,104 +52,24 @@ def open_openvino(files: ModelFiles, cutter: TokenCutter, cache_dir: Path) -> Op
 
     Raises EncoderError where it cannot be converted, or strays from torch in fp32.
     """
-    folder = cache_dir / "openvino" / _key(files)
-    note = read_json(folder / _NOTE)
-    if "refused" in note:
-        raise EncoderError(f"OpenVINO's vectors stray from torch's (cosine {note['refused']}).", _TORCH_HINT)
-    if note and not _intact(folder, note, cache_dir):
-        _log.warning("the converted network %s is damaged; it is made again", folder)
-        note = {}
-    if note:
-        return OpenVinoNetwork(folder / _FILES[0])
-    return _make(files, cutter, folder, cache_dir)
-
-
-_TORCH_HINT = "Use --backend torch-bf16 or torch-fp32."
-
-
-def _key(files: ModelFiles) -> str:
-    import openvino
-
     identity = files.identity
-    parts = (identity.weights, identity.pooling, identity.normalised, openvino.__version__, _FORMAT)
-    return hashlib.sha256(repr(parts).encode()).hexdigest()[:32]
-
-
-def _intact(folder: Path, note: dict[str, object], cache_dir: Path) -> bool:
-    try:
-        return all(note.get(name) == file_sha256(folder / name, cache_dir) for name in _FILES)
-    except OSError:
-        return False
-
-
-def _make(files: ModelFiles, cutter: TokenCutter, folder: Path, cache_dir: Path) -> OpenVinoNetwork:
-    """Converts into a new folder, checks, hashes, renames into place."""
-    try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        fresh = Path(tempfile.mkdtemp(dir=folder.parent, prefix=".new-"))
-    except OSError as error:
-        raise EncoderError(
-            f"The converted network cannot be kept in {folder.parent}: {error}.", "Set AGENTMTL_CACHE_DIR."
-        ) from error
-    try:
-        cosine = _convert(files, cutter, fresh / _FILES[0])
-        if cosine < _LEAST_COSINE:
-            _publish_refusal(fresh, cosine, folder)
-            raise EncoderError(f"OpenVINO's vectors stray from torch's (cosine {cosine:.5f}).", _TORCH_HINT)
-        hashes: dict[str, object] = {name: file_sha256(fresh / name, cache_dir) for name in _FILES}
-        write_json(fresh / _NOTE, {**hashes, "cosine": cosine})
-        _put(fresh, folder)
-    except OSError as error:
-        raise EncoderError(f"{folder} cannot be written: {error}.", "Set AGENTMTL_CACHE_DIR.") from error
-    finally:
-        shutil.rmtree(fresh, ignore_errors=True)
-    return OpenVinoNetwork(folder / _FILES[0])
-
-
-def _publish_refusal(fresh: Path, cosine: float, folder: Path) -> None:
-    for name in _FILES:
-        (fresh / name).unlink()
-    write_json(fresh / _NOTE, {"refused": round(cosine, 5)})
-    _put(fresh, folder)
-
-
-def _put(fresh: Path, folder: Path) -> None:
-    """Renames `fresh` to `folder`, over a damaged one; where another process was first, its stays."""
-    if folder.exists():
-        doomed = fresh.with_name(f"{fresh.name}-old")
-        folder.rename(doomed)
-        shutil.rmtree(doomed, ignore_errors=True)
-    try:
-        fresh.rename(folder)
-    except OSError:
-        if not (folder / _NOTE).is_file():
-            raise
+    key = key_of(identity.weights, identity.pooling, identity.normalised, _FORMAT)
+    return OpenVinoNetwork(cached_network(key, cache_dir, lambda target: _convert(files, cutter, target)))
 
 
 def _convert(files: ModelFiles, cutter: TokenCutter, target: Path) -> float:
     """Writes the network to `target`; the least cosine to torch in fp32 over a few fixed texts."""
-    import openvino
     import torch
 
-    from agentmtl.trunk.torch_network import TorchNetwork, quiet_transformers
+    from agentmtl.trunk.torch_network import TorchNetwork
 
     reference = TorchNetwork(files, bf16=False)
     ids, mask = torch.ones((2, 16), dtype=torch.long), torch.ones((2, 16), dtype=torch.long)
     mask[1, 9:] = 0  # a padded example, so that tracing keeps the mask
-    _log.info("converting %s to OpenVINO, once", files.identity.name)
-    try:
-        with torch.no_grad(), quiet_transformers(), warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # tracing warns of every constant it folds; the check decides
-            converted = openvino.convert_model(
-                reference.module,
-                example_input={"input_ids": ids, "attention_mask": mask},
-                input=[("input_ids", [-1, -1]), ("attention_mask", [-1, -1])],
-            )
-        openvino.save_model(converted, str(target), compress_to_fp16=False)
-    except (RuntimeError, TypeError, ValueError) as error:
-        raise EncoderError(f"OpenVINO cannot convert {files.folder}: {error}.", _TORCH_HINT) from error
+    example = {"input_ids": ids, "attention_mask": mask}
+    save_converted(reference.module, example, target, files.identity.name)
     made = _vectors(OpenVinoNetwork(target), files, cutter)
-    return _least_cosine(made, _vectors(reference, files, cutter))
+    return least_cosine(made, _vectors(reference, files, cutter))
 
 
 def _vectors(network: Any, files: ModelFiles, cutter: TokenCutter) -> Vectors:
@@ -192,8 +82,8 @@ def _vectors(network: Any, files: ModelFiles, cutter: TokenCutter) -> Vectors:
     return out.reshape(-1, files.identity.dimension)
 
 
-def _least_cosine(made: Vectors, wanted: Vectors) -> float:
-    """Not a number, where a vector is not finite, counts as -1."""
+def least_cosine(made: Vectors, wanted: Vectors) -> float:
+    """The least of the rows' cosines. Not a number, where a vector is not finite, counts as −1."""
     lengths = np.linalg.norm(made, axis=1) * np.linalg.norm(wanted, axis=1)
     cosines = np.sum(made * wanted, axis=1) / lengths
     return float(np.nan_to_num(cosines, nan=-1.0).min())

@@ -43,7 +43,7 @@ def pooled_module(files: ModelFiles, bf16: bool) -> torch.nn.Module:
     """A module (ids, mask) → pooled vectors in fp32. Raises EncoderError where the files do not load."""
     import torch
 
-    transformer = _load_transformer(files, torch.bfloat16 if bf16 else torch.float32)
+    transformer = load_transformer(files, torch.bfloat16 if bf16 else torch.float32)
     first_token = files.identity.pooling == "cls"
     normalised = files.identity.normalised
 
@@ -65,7 +65,8 @@ def pooled_module(files: ModelFiles, bf16: bool) -> torch.nn.Module:
     return Pooled().eval()
 
 
-def _load_transformer(files: ModelFiles, dtype: torch.dtype) -> Any:
+def load_transformer(files: ModelFiles, dtype: torch.dtype) -> Any:
+    """The bare transformer. Raises EncoderError where the files do not load."""
     try:
         from transformers import AutoModel
 

@@ -13,6 +13,7 @@ from agentmtl import Agent, Candidate, Chunking, Citation, Document, Evidence, H
 from agentmtl.agent.citations import is_exact
 from agentmtl.agent.journal import Journal
 from agentmtl.errors import FilterError, StorageError, UsageError
+from agentmtl.experts.expert import Needs
 from agentmtl.experts.sentences import answer_text
 from agentmtl.retrieval.evidence import gather
 
@@ -93,6 +94,7 @@ class Forger:
 
     name = "forger"
     card = "Cites what is not there."
+    needs: Needs = "sentences"
 
     def propose(
         self, question: str, evidence: Evidence, demonstrations: object = (), n: int = 1
@@ -154,9 +156,9 @@ def test_a_question_must_be_one(index: Index, question: str) -> None:
         Agent(index).ask(question)
 
 
-def test_hops_are_one_or_two(index: Index) -> None:
+def test_hops_are_one_to_four(index: Index) -> None:
     with pytest.raises(UsageError, match="hops"):
-        Agent(index, hops=3)
+        Agent(index, hops=5)
 
 
 async def test_the_async_twin_agrees_and_leaves_the_loop_free(index: Index) -> None:

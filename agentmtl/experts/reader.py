@@ -1,0 +1,203 @@
+"""The embedded reader: a short answer read out of passages by the trunk's reader head, or yes, or no.
+
+Every passage is read alone, and a passage that a name led to also after the one that named it. Their spans
+compete by how far each stands above "no answer here", with the passages' order as a prior.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+from agentmtl.errors import EncoderError
+from agentmtl.experts.expert import Needs
+from agentmtl.experts.reading import Calibration, Reading, Span, readings_of
+from agentmtl.ingest.sentences import split_sentences
+from agentmtl.schema import Candidate, Citation, Evidence, Hit, Unit
+from agentmtl.trunk.head_network import HeadNetwork
+from agentmtl.trunk.pairs import Window
+
+MAX_CHAINS = 3  # pairs of passages read together
+_BETWEEN = " "
+
+
+@dataclass(frozen=True, slots=True)
+class ReaderSettings:
+    """`passages` are read, at most. `rank`: what each place further down costs, in margin."""
+
+    passages: int = 8
+    rank: float = 0.3
+
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """A passage inside a context: it begins at `at`, after a heading of its title."""
+
+    hit: Hit
+    at: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Context:
+    """What is read at once: one passage, or two. `place`: of its last passage among those given."""
+
+    text: str
+    parts: tuple[_Part, ...]
+    place: int
+
+
+class ReaderExpert:
+    """Reads with a head over the default trunk, or any other network of that kind."""
+
+    name = "reader"
+    card = "Short answers to questions, read out of passages: a name, a date, a number, yes or no."
+    needs: Needs = "passages"
+
+    def __init__(self, network: HeadNetwork, settings: ReaderSettings | None = None) -> None:
+        """Raises EncoderError for a head without a calibration."""
+        calibration = Calibration.of(network.head.card)
+        if calibration is None:
+            raise EncoderError(
+                "The reader's head has no calibration.", "Make it again: agentmtl train reader"
+            )
+        self._network = network
+        self._calibration = calibration
+        self._settings = settings or ReaderSettings()
+
+    @property
+    def threshold(self) -> float:
+        """The confidence below which the agent abstains, unless told otherwise."""
+        return self._calibration.threshold
+
+    def propose(
+        self, question: str, evidence: Evidence, demonstrations: Sequence[Hit] = (), n: int = 1
+    ) -> list[Candidate]:
+        """Up to `n` different answers, best first.
+
+        Each cites the words it consists of, and for a passage of a later hop the name that led there.
+        Raises EncoderError where the head cannot run.
+        """
+        contexts = list(_contexts(evidence.passages[: self._settings.passages]))
+        if not contexts:
+            return []
+        windows = self._network.cutter.windows([question] * len(contexts), [c.text for c in contexts])
+        windows = [_without_headings(window, contexts[window.pair]) for window in windows]
+        readings = readings_of(windows, self._network.run(windows))
+        found: dict[str, tuple[float, Candidate]] = {}
+        for pair, reading in readings.items():
+            for worth, candidate in self._candidates(contexts[pair], reading, n):
+                key = _normalised(candidate.text)
+                if key and (key not in found or found[key][0] < worth):
+                    found[key] = (worth, candidate)
+        ranked = sorted(found.values(), key=lambda item: -item[0])
+        return [candidate for _, candidate in ranked[:n]]
+
+    async def apropose(
+        self, question: str, evidence: Evidence, demonstrations: Sequence[Hit] = (), n: int = 1
+    ) -> list[Candidate]:
+        """`propose` in a worker thread."""
+        return await asyncio.to_thread(self.propose, question, evidence, demonstrations, n)
+
+    def _candidates(self, context: _Context, reading: Reading, n: int) -> Iterator[tuple[float, Candidate]]:
+        """(worth, candidate) of a context's best answers."""
+        handicap = self._settings.rank * context.place
+        sure = self._calibration.of_answer(reading)
+        if reading.kind != "span":
+            part = context.parts[-1]
+            whole = _citation(1, part.hit, 0, len(part.hit.text), "")
+            yield reading.margin - handicap, Candidate(f"{reading.kind} [1]", (whole,), sure, self.name)
+            return
+        for span in reading.spans[:n]:
+            cited = _cited(context, span)
+            if cited:
+                text = f"{_quoted(cited[-1].text)} " + "".join(f"[{c.marker}]" for c in cited)
+                share = sure if span is reading.spans[0] else sure * 0.5
+                yield span.margin - handicap, Candidate(text, cited, share, self.name)
+
+
+# --- contexts -----------------------------------------------------------------------------------------
+
+
+def _contexts(passages: Sequence[Hit]) -> Iterator[_Context]:
+    chains = 0
+    for place, hit in enumerate(passages):
+        yield _joined([hit], place)
+        parent = _parent(hit, passages)
+        if parent is not None and chains < MAX_CHAINS:
+            chains += 1
+            yield _joined([parent, hit], place)
+
+
+def _parent(hit: Hit, passages: Sequence[Hit]) -> Hit | None:
+    """The best passage that holds the name which led to this one."""
+    if hit.hop < 2 or not hit.keys:
+        return None
+    name = hit.keys[0].lower()
+    return next((other for other in passages if other.id != hit.id and name in other.text.lower()), None)
+
+
+def _joined(hits: Sequence[Hit], place: int) -> _Context:
+    text, parts = "", []
+    for hit in hits:
+        text += (_BETWEEN if text else "") + (f"{hit.unit.title}. " if hit.unit.title else "")
+        parts.append(_Part(hit, len(text)))
+        text += hit.text
+    return _Context(text, tuple(parts), place)
+
+
+def _without_headings(window: Window, context: _Context) -> Window:
+    """The window with no answer to be found in a title, which is no stored text."""
+    inside = (window.starts < 0) & False
+    for part in context.parts:
+        inside |= (window.starts >= part.at) & (window.ends <= part.at + len(part.hit.text))
+    starts, ends = window.starts.copy(), window.ends.copy()
+    starts[~inside] = ends[~inside] = -1
+    return replace(window, starts=starts, ends=ends)
+
+
+# --- citations ----------------------------------------------------------------------------------------
+
+
+def _cited(context: _Context, span: Span) -> tuple[Citation, ...]:
+    """The name that led to the answer's passage, where one did, and the answer; () where a span runs over the
+    end of a passage."""
+    part = next((p for p in context.parts if p.at <= span.start and span.end <= p.at + len(p.hit.text)), None)
+    if part is None:
+        return ()
+    answer = (part.hit, span.start - part.at, span.end - part.at)
+    steps = [answer]
+    first = context.parts[0]
+    if part is not first and part.hit.keys:
+        at = first.hit.text.lower().find(part.hit.keys[0].lower())
+        if at >= 0:
+            steps.insert(0, (first.hit, at, at + len(part.hit.keys[0])))
+    return tuple(
+        _citation(n, hit, start, end, _around(hit.unit, start, end))
+        for n, (hit, start, end) in enumerate(steps, 1)
+    )
+
+
+def _citation(marker: int, hit: Hit, start: int, end: int, sentence: str) -> Citation:
+    unit = hit.unit
+    return Citation(
+        marker, unit.id, unit.source_id, unit.start + start, unit.start + end, unit.text[start:end],
+        unit.title, unit.file, hit.hop, sentence,
+    )  # fmt: skip
+
+
+def _around(unit: Unit, start: int, end: int) -> str:
+    """The sentence that holds [start, end) of a passage, or the whole of both where it runs over two."""
+    held = [(a, b) for a, b in split_sentences(unit.text) if a < end and start < b]
+    return unit.text[held[0][0] : held[-1][1]] if held else unit.text[start:end]
+
+
+def _quoted(text: str) -> str:
+    """White space squeezed; "[3]" becomes "(3)", so that it cannot pass for a citation."""
+    return re.sub(r"\[(\d+)\]", r"(\1)", " ".join(text.split()))
+
+
+def _normalised(text: str) -> str:
+    """What makes two answers the same: their words, without markers."""
+    return " ".join(re.findall(r"\w+", re.sub(r"\[\d+\]", "", text).lower()))

@@ -1,0 +1,158 @@
+"""What a reader's scores say: which words answer, yes or no, or that nothing here does.
+
+A window's span logits are (tokens, 2): of being the first and the last token of the answer. Those of the
+first token, [CLS], stand for "no answer here" (BERT on SQuAD 2.0: Devlin et al., arXiv 1810.04805, section
+4.3). Its kind logits at [CLS] are of a span, yes and no.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from agentmtl.trunk.heads import HeadCard
+from agentmtl.trunk.pairs import Window
+
+SPAN, KIND = "span", "kind"
+KINDS = ("span", "yes", "no")
+OUTPUTS: Mapping[str, int] = {SPAN: 2, KIND: len(KINDS)}
+LONGEST = 30  # tokens of an answer
+_A_WINDOW = 8  # spans kept of each window
+_NOTHING = -30.0  # margin where a text has no token
+
+Floats = NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """[start, end) in characters of the text of `pair`.
+
+    `score`: the sum of its two logits; `margin`: the same less that of no answer in its window.
+    """
+
+    pair: int
+    start: int
+    end: int
+    score: float
+    margin: float
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What was read in a text: its spans by margin, and the logits of `KINDS`."""
+
+    spans: tuple[Span, ...]
+    kinds: tuple[float, ...]
+
+    @property
+    def kind(self) -> str:
+        """ "span", "yes" or "no"."""
+        return KINDS[int(np.argmax(self.kinds))]
+
+    @property
+    def margin(self) -> float:
+        """How far the best span stands above no answer, in log-odds."""
+        return self.spans[0].margin if self.spans else _NOTHING
+
+    @property
+    def features(self) -> tuple[float, float, float]:
+        """What the calibration reads: the margin, the log of the best span's share among the spans, and how
+        far yes or no stands above a span."""
+        scores = np.array([span.score for span in self.spans] or [0.0])
+        share = -float(np.log(np.exp(scores - scores.max()).sum()))
+        return self.margin, share, max(self.kinds[1:]) - self.kinds[0]
+
+
+def readings_of(windows: Sequence[Window], logits: Sequence[Mapping[str, Floats]]) -> dict[int, Reading]:
+    """The reading of every pair, by its number, from its windows and their logits.
+
+    A long text's kind is that of its window with the best span.
+    """
+    spans: dict[int, list[Span]] = {}
+    kinds: dict[int, tuple[float, Floats]] = {}
+    for window, found in zip(windows, logits, strict=True):
+        best = spans_of(window, found[SPAN])
+        spans.setdefault(window.pair, []).extend(best)
+        margin = best[0].margin if best else _NOTHING
+        if window.pair not in kinds or kinds[window.pair][0] < margin:
+            kinds[window.pair] = (margin, found[KIND][0])
+    return {
+        pair: Reading(tuple(best_of(mine)), tuple(map(float, kinds[pair][1]))) for pair, mine in spans.items()
+    }
+
+
+def spans_of(window: Window, logits: Floats) -> list[Span]:
+    """The best spans of a window, best first. `logits` (tokens, 2)."""
+    places = np.flatnonzero(window.starts >= 0)
+    if not len(places):
+        return []
+    none = float(logits[0, 0] + logits[0, 1])
+    total = logits[places, 0][:, None] + logits[places, 1][None, :]
+    i, j = np.indices(total.shape, sparse=True)
+    flat = np.where((j >= i) & (j < i + LONGEST), total, -np.inf).ravel()
+    count = min(_A_WINDOW, int(np.isfinite(flat).sum()))
+    best = np.argpartition(-flat, count - 1)[:count]
+    best = best[np.lexsort((best, -flat[best]))]
+    firsts, lasts = np.unravel_index(best, total.shape)
+    return [
+        Span(
+            window.pair,
+            int(window.starts[places[a]]),
+            int(window.ends[places[b]]),
+            float(total[a, b]),
+            float(total[a, b]) - none,
+        )
+        for a, b in zip(firsts.tolist(), lasts.tolist(), strict=True)
+    ]
+
+
+def best_of(spans: Iterable[Span]) -> list[Span]:
+    """Spans by margin, each place once: windows and passages compete by how far above "no answer" each of
+    their spans stands. Ties by place."""
+    found: dict[tuple[int, int, int], Span] = {}
+    for span in spans:
+        key = (span.pair, span.start, span.end)
+        if key not in found or found[key].margin < span.margin:
+            found[key] = span
+    return sorted(found.values(), key=lambda s: (-s.margin, s.pair, s.start, s.end))
+
+
+@dataclass(frozen=True, slots=True)
+class Calibration:
+    """Logistic models over `Reading.features`: that there is an answer, and that the one given is right."""
+
+    answerable: tuple[float, ...]  # weights, then the bias
+    right: tuple[float, ...]
+    threshold: float = 0.5  # of `of_answer`, below which nothing is said
+
+    def probability(self, model: tuple[float, ...], reading: Reading) -> float:
+        *weights, bias = model
+        odds = bias + sum(w * f for w, f in zip(weights, reading.features, strict=True))
+        return float(1.0 / (1.0 + np.exp(-np.clip(odds, -40, 40))))
+
+    def of_answer(self, reading: Reading) -> float:
+        """The probability that the text holds an answer."""
+        return self.probability(self.answerable, reading)
+
+    def of_right(self, reading: Reading) -> float:
+        """The probability that the answer given is exactly right."""
+        return self.probability(self.right, reading)
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "answerable": list(self.answerable),
+            "right": list(self.right),
+            "threshold": self.threshold,
+        }
+
+    @classmethod
+    def of(cls, card: HeadCard) -> Calibration | None:
+        """A head's calibration; None where it has none yet."""
+        data = card.calibration
+        if not data:
+            return None
+        return cls(tuple(data["answerable"]), tuple(data["right"]), data["threshold"])

@@ -1,0 +1,20 @@
+"""Evidence for an expert that reads: whole passages, over several hops."""
+
+from __future__ import annotations
+
+from agentmtl.retrieval.hops.search import HopSettings, search_hops
+from agentmtl.retrieval.retriever import Retriever
+from agentmtl.schema import Evidence
+
+PASSAGES = 8  # that a reader is given
+
+
+def gather_passages(
+    retriever: Retriever, question: str, *, hops: int = 2, where: str | None = None, k: int = PASSAGES
+) -> Evidence:
+    """The k best passages over the hop search, for an expert that reads them; the names that led from one to
+    the next are their `keys`. Raises what `Retriever.retrieve` raises."""
+    found = search_hops(retriever, question, k=k, where=where, settings=HopSettings(hops=hops))
+    passages = tuple(found.hits)
+    names = dict.fromkeys(hit.keys[0] for hit in passages if hit.hop > 1 and hit.keys)
+    return Evidence(question, passages, bridges=tuple(names))

@@ -1,0 +1,119 @@
+"""The trunk with a head, in torch: to train it, and to run it with the adapters merged into the weights."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from agentmtl.errors import EncoderError
+from agentmtl.trunk.heads import Head, Tensor
+from agentmtl.trunk.model_files import ModelFiles
+from agentmtl.trunk.torch_network import load_transformer
+
+if TYPE_CHECKING:
+    import torch
+
+# The linear layers of a BERT-like block, by the ends of their names.
+TARGETS = ("query", "key", "value", "attention.output.dense", "intermediate.dense", "output.dense")
+_PREFIX = "base_model.model."
+
+
+def outputs_module(trunk: Any, outputs: Mapping[str, int], width: int) -> torch.nn.Module:
+    """A module (ids, mask, types) → {name: (n, tokens, numbers)} over the trunk's last hidden states."""
+    import torch
+
+    class WithOutputs(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.trunk = trunk
+            self.outputs = torch.nn.ModuleDict({n: torch.nn.Linear(width, k) for n, k in outputs.items()})
+
+        def forward(
+            self, input_ids: torch.Tensor, attention_mask: torch.Tensor, token_type_ids: torch.Tensor
+        ) -> dict[str, torch.Tensor]:
+            hidden = self.trunk(
+                input_ids=input_ids, attention_mask=attention_mask, token_type_ids=token_type_ids
+            ).last_hidden_state
+            return {name: output(hidden).float() for name, output in self.outputs.items()}
+
+    return WithOutputs()
+
+
+def trainable_module(
+    files: ModelFiles, outputs: Mapping[str, int], rank: int, scale: float, dropout: float, seed: int
+) -> torch.nn.Module:
+    """The trunk with fresh adapters of `rank` on every linear layer; `rank` 0 trains the trunk itself.
+
+    `scale`: of B·A.
+
+    Raises EncoderError where peft is not installed or the trunk does not load.
+    """
+    import torch
+
+    torch.manual_seed(seed)
+    transformer = load_transformer(files, torch.float32)
+    if rank:
+        try:
+            import peft
+        except ImportError as error:
+            raise EncoderError(
+                f"peft cannot be imported: {error}.", "pip install 'agentmtl[train]'"
+            ) from error
+        config = peft.LoraConfig(
+            r=rank, lora_alpha=round(rank * scale), lora_dropout=dropout, target_modules=list(TARGETS)
+        )
+        transformer = peft.get_peft_model(transformer, config)
+    return outputs_module(transformer, outputs, files.identity.dimension)
+
+
+def adapters_of(module: torch.nn.Module) -> dict[str, tuple[Tensor, Tensor]]:
+    """The adapters of a module that was trained: name in the trunk → (A (rank, in), B (out, rank))."""
+    found: dict[str, dict[str, Tensor]] = {}
+    for name, parameter in module.named_parameters():
+        for part in ("A", "B"):
+            mark = f".lora_{part}.default.weight"
+            if name.endswith(mark):
+                place = name.removeprefix("trunk.").removeprefix(_PREFIX).removesuffix(mark)
+                found.setdefault(place, {})[part] = parameter.detach().float().cpu().numpy()
+    return {name: (parts["A"], parts["B"]) for name, parts in sorted(found.items())}
+
+
+def outputs_of(module: Any) -> dict[str, tuple[Tensor, Tensor]]:
+    """The output layers of a module that was trained."""
+    return {
+        name: (layer.weight.detach().float().cpu().numpy(), layer.bias.detach().float().cpu().numpy())
+        for name, layer in module.outputs.items()
+    }
+
+
+def merged_module(files: ModelFiles, head: Head) -> torch.nn.Module:
+    """The trunk with a head merged into its weights, fp32, for running.
+
+    Raises EncoderError where the head was made for another trunk, or names a layer that it lacks.
+    """
+    import torch
+
+    head.check_trunk(files.identity)
+    transformer = load_transformer(files, torch.float32)
+    weights = dict(transformer.named_parameters())
+    module = outputs_module(transformer, head.card.outputs, files.identity.dimension)
+    with torch.no_grad():
+        for name, (a, b) in head.adapters.items():
+            weight = weights.get(f"{name}.weight")
+            if weight is None:
+                raise EncoderError(
+                    f"The head {head.card.task} adapts {name}, which the trunk lacks.", "Make it again."
+                )
+            weight += torch.from_numpy(np.asarray(b @ a * head.card.scale, np.float32))
+        _fill_outputs(module, head)
+    return module.eval()
+
+
+def _fill_outputs(module: Any, head: Head) -> None:
+    import torch
+
+    for name, (weight, bias) in head.outputs.items():
+        module.outputs[name].weight.copy_(torch.from_numpy(weight))
+        module.outputs[name].bias.copy_(torch.from_numpy(bias))

@@ -1,0 +1,173 @@
+"""Heads: what is saved is what runs, on every backend; another trunk's head is refused."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from agentmtl.errors import EncoderError
+from agentmtl.experts.reading import KIND, SPAN, readings_of
+from agentmtl.trunk.head_network import HeadNetwork
+from agentmtl.trunk.heads import CARD, TENSORS, Head, load_head, save_head, shipped_head
+from agentmtl.trunk.model_files import ModelFiles
+from agentmtl.trunk.pairs import PairCutter
+from agentmtl.trunk.transformer import Backend
+
+from .test_transformer import needs_bf16, needs_openvino
+from .tiny import random_head, tiny_trunk
+
+PASSAGE = "The H4 was built by John Harrison, a clockmaker of Yorkshire, and finished in 1759. "
+PAIRS = (
+    ("Who built it?", PASSAGE),
+    ("When?", PASSAGE * 6),
+    ("", ""),
+    ("Ærø?", "東京 – Ελλάδα 1,234.5 \ud800"),
+)
+
+
+@pytest.fixture(scope="module")
+def trunk(tmp_path_factory: pytest.TempPathFactory) -> ModelFiles:
+    return tiny_trunk(tmp_path_factory.mktemp("trunk") / "tiny")
+
+
+@pytest.fixture(scope="module")
+def head(trunk: ModelFiles) -> Head:
+    return random_head(trunk)
+
+
+@pytest.fixture(scope="module")
+def folder(head: Head, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    place = tmp_path_factory.mktemp("head")
+    save_head(head, place)
+    return place
+
+
+def network(folder: Path, trunk: ModelFiles, *backends: Backend) -> HeadNetwork:
+    return HeadNetwork(folder, trunk, backends or ("torch-fp32",), trunk.folder / "cache")
+
+
+def logits(network: HeadNetwork, pairs: Sequence[tuple[str, str]] = PAIRS) -> np.ndarray:
+    windows = network.cutter.windows([q for q, _ in pairs], [p for _, p in pairs])
+    found = network.run(windows)
+    assert [len(f[SPAN]) for f in found] == [len(w.ids) for w in windows]
+    return np.concatenate([np.concatenate([f[SPAN].ravel(), f[KIND].ravel()]) for f in found])
+
+
+def test_a_head_comes_back_as_it_was_but_for_half_precision(head: Head, folder: Path) -> None:
+    again = load_head(folder)
+    assert again.card == replace(head.card, outputs=dict(head.card.outputs))
+    for name, (a, b) in head.adapters.items():
+        np.testing.assert_allclose(again.adapters[name][0], a, rtol=1e-3, atol=1e-4)
+        np.testing.assert_allclose(again.adapters[name][1], b, rtol=1e-3, atol=1e-4)
+    assert len(again.adapters) == 2 * 6
+
+
+def test_merging_changes_no_answer(trunk: ModelFiles, head: Head, folder: Path) -> None:
+    """The trained module, adapters beside the weights, against the one that runs, adapters in the weights."""
+    import torch
+
+    from agentmtl.experts.reading import OUTPUTS
+    from agentmtl.trunk.head_module import trainable_module
+
+    module = trainable_module(trunk, OUTPUTS, head.card.rank, head.card.scale, 0.0, 0)
+    saved = load_head(folder)
+    with torch.no_grad():
+        for name, parameter in module.named_parameters():
+            for part, mark in enumerate((".lora_A.default.weight", ".lora_B.default.weight")):
+                if name.endswith(mark):
+                    layer = name.removeprefix("trunk.base_model.model.").removesuffix(mark)
+                    parameter.copy_(torch.from_numpy(saved.adapters[layer][part]))
+        for name, (weight, bias) in saved.outputs.items():
+            module.outputs[name].weight.copy_(torch.from_numpy(weight))  # type: ignore[index, union-attr]
+            module.outputs[name].bias.copy_(torch.from_numpy(bias))  # type: ignore[index, union-attr]
+    running = network(folder, trunk)
+    windows = running.cutter.windows([q for q, _ in PAIRS], [p for _, p in PAIRS])
+    padded = running.cutter.pad(windows)
+    with torch.inference_mode():
+        beside = module.eval()(*(torch.from_numpy(a) for a in (padded.ids, padded.mask, padded.types)))
+    for row, found in enumerate(running.run(windows)):
+        n = len(windows[row].ids)
+        np.testing.assert_allclose(found[SPAN], beside[SPAN][row, :n].numpy(), atol=2e-4)
+
+
+@needs_bf16
+@needs_openvino
+def test_the_fast_path_gives_the_same_answers(trunk: ModelFiles, folder: Path) -> None:
+    exact, fast = network(folder, trunk), network(folder, trunk, "openvino")
+    cosine = np.corrcoef(logits(exact), logits(fast))[0, 1]
+    assert cosine > 0.999
+    texts = [(f"Who or when is {i}?", PASSAGE * (i % 3 + 1)) for i in range(6)]
+    windows = exact.cutter.windows([q for q, _ in texts], [p for _, p in texts])
+    first, second = (readings_of(windows, n.run(windows)) for n in (exact, fast))
+    for pair in first:
+        assert abs(first[pair].margin - second[pair].margin) < 0.3  # bf16
+    np.testing.assert_array_equal(logits(fast), logits(network(folder, trunk, "openvino")))
+
+
+def test_a_head_for_another_trunk_is_refused(folder: Path, tmp_path: Path) -> None:
+    other = tiny_trunk(tmp_path / "other", seed=5)
+    with pytest.raises(EncoderError, match="another|made for the trunk") as error:
+        network(folder, other)
+    assert "agentmtl train reader" in error.value.hint
+
+
+@pytest.mark.parametrize("damage", ["cut", "missing", "card", "format"])
+def test_a_damaged_head_is_a_clear_error(folder: Path, tmp_path: Path, damage: str) -> None:
+    for name in (TENSORS, CARD):
+        (tmp_path / name).write_bytes((folder / name).read_bytes())
+    if damage == "cut":
+        (tmp_path / TENSORS).write_bytes((folder / TENSORS).read_bytes()[:-50])
+    elif damage == "missing":
+        (tmp_path / TENSORS).unlink()
+    elif damage == "card":
+        (tmp_path / CARD).write_text("{}")
+    else:
+        card = json.loads((tmp_path / CARD).read_text())
+        (tmp_path / CARD).write_text(json.dumps({**card, "format": 99}))
+    with pytest.raises(EncoderError, match="head"):
+        load_head(tmp_path)
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.text(max_size=40), st.lists(st.sampled_from(["alpha", "Bêta,", "東京", "x9!", "\n"]), max_size=120))
+def test_windows_cover_the_text_and_point_back_into_it(question: str, parts: list[str]) -> None:
+    text = " ".join(parts)
+    windows = CUTTER().windows([question], [text])
+    covered = np.zeros(len(text) + 1, bool)
+    for window in windows:
+        assert len(window.ids) <= 64 and len(window.ids) == len(window.types)
+        mine = window.starts >= 0
+        assert (window.types[mine] == 1).all() and not mine[0] and not mine[-1]
+        for start, end in zip(window.starts[mine], window.ends[mine], strict=True):
+            assert 0 <= start < end <= len(text)
+            covered[start:end] = True
+    letters = [i for i, c in enumerate(text) if c.isalnum()]
+    assert all(covered[i] for i in letters)
+
+
+def CUTTER() -> PairCutter:
+    if not _CUTTERS:
+        from agentmtl.trunk.loading import model_files
+
+        _CUTTERS.append(PairCutter(model_files("default"), 64))
+    return _CUTTERS[0]
+
+
+_CUTTERS: list[PairCutter] = []
+
+
+def test_what_ships_is_small_and_says_where_it_comes_from() -> None:
+    folder = shipped_head("reader")
+    if folder is None:
+        pytest.skip("no reader ships yet")
+    card = load_head(folder).card
+    assert (folder / TENSORS).stat().st_size <= 4_000_000
+    assert card.command and card.data and card.calibration and card.metrics
+    assert all("licence" in entry for entry in card.data.values())
