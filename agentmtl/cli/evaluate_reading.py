@@ -1,4 +1,4 @@
-"""agentmtl eval reading."""
+"""agentmtl eval reading and agentmtl eval reranker."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
-from agentmtl.cli.evaluation_options import Data, Limit, Seed, command_line, show
-from agentmtl.cli.output import BackendFlag, JsonFlag, QuietFlag, settings_from, watching
+from agentmtl.cli.evaluation_options import Data, Indexes, Limit, Seed, command_line, show
+from agentmtl.cli.output import INDEXES, BackendFlag, JsonFlag, QuietFlag, settings_from, watching
 from agentmtl.errors import UsageError
 
 
@@ -34,7 +34,7 @@ def reading(
       agentmtl eval reading --data ../shared/data/reading/squad --limit 200 --json
     """
     from agentmtl.evaluate.reading import evaluate_reading
-    from agentmtl.experts.default import open_head
+    from agentmtl.trunk.head_network import open_head
     from agentmtl.trunk.heads import shipped_head
 
     shipped = shipped_head("reader")
@@ -47,6 +47,52 @@ def reading(
         report = evaluate_reading(
             data,
             networks,
+            split=split,
+            limit=limit,
+            seed=seed,
+            commands=(command_line(),),
+            progress=watch,
+        )
+    show(report, as_json)
+
+
+def reranker(
+    data: Data,
+    head: Annotated[
+        Path | None, typer.Option("--head", help="A reranker's head; the shipped one without it.")
+    ] = None,
+    limit: Limit = None,
+    seed: Seed = 0,
+    indexes: Indexes = INDEXES / "eval",
+    split: Annotated[str, typer.Option("--split", help="Of a reading set: test or train.")] = "test",
+    backend: BackendFlag = None,
+    quiet: QuietFlag = False,
+    as_json: JsonFlag = False,
+) -> None:
+    """What reading the first hits again, each with the question, adds to the fused search.
+
+    Examples:
+
+      agentmtl eval reranker --data ../shared/data/multihop/hotpotqa
+
+      agentmtl eval reranker --data ../shared/data/reading/squad --limit 300 --json
+    """
+    from agentmtl.evaluate.reranking import evaluate_reranker
+    from agentmtl.retrieval.rerank import load_reranker
+    from agentmtl.trunk.heads import shipped_head
+
+    folder = head or shipped_head("reranker")
+    if folder is None:
+        raise UsageError(
+            "No reranker is installed.", "Give --head DIR, or train one: agentmtl train reranker"
+        )
+    used = settings_from(backend=backend).backend
+    with watching("indexing", quiet or as_json) as watch:
+        report = evaluate_reranker(
+            data,
+            load_reranker(head, used),
+            index_root=indexes,
+            backend=used,
             split=split,
             limit=limit,
             seed=seed,

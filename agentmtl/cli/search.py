@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from agentmtl.retrieval.index import Index
     from agentmtl.schema import Hit
 
+RERANKED = 20  # hits that --rerank reads again
 SHOWN_KEYS = 5  # of a hit
 SHOWN_CHARACTERS = 300  # of a hit's text, for people
 
@@ -50,6 +51,9 @@ def search(
     hops: Annotated[
         int, typer.Option("--hops", help="Passages over so many steps, for a question.", min=1, max=4)
     ] = 1,
+    rerank: Annotated[
+        bool, typer.Option("--rerank", help="Read the first 20 hits again, each with the query.")
+    ] = False,
     explain: Annotated[
         bool, typer.Option("--explain", help="Show each channel's score and the matched words.")
     ] = False,
@@ -69,11 +73,17 @@ def search(
     settings = settings_from(k=k, backend=backend)
     opened = _open(index, level, channel, settings.backend)
     trace: tuple[Mapping[str, Any], ...] = ()
+    depth = max(settings.k, RERANKED) if rerank else settings.k
     if hops > 1 and level == "passage":
-        found = opened.search_hops(query, hops=hops, k=settings.k, where=task_where(where, task))
-        hits, trace = list(found.hits), found.trace
+        result = opened.search_hops(query, hops=hops, k=depth, where=task_where(where, task))
+        found, trace = result.hits, result.trace
     else:
-        hits = list(opened.retrieve(query, task, level, settings.k, where, channel, hops))  # type: ignore[arg-type]
+        found = opened.retrieve(query, task, level, depth, where, channel, hops)  # type: ignore[arg-type]
+    if rerank:
+        from agentmtl.retrieval.rerank import load_reranker
+
+        found = load_reranker(backend=settings.backend).rerank(query, found)
+    hits = list(found[: settings.k])
     if as_json:
         data = {"schema": SCHEMA_VERSION, "query": query, "hits": [hit.to_json() for hit in hits]}
         emit({**data, "trace": [dict(step) for step in trace]} if trace else data)

@@ -3,13 +3,25 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from agentmtl.cli.evaluation_options import command_line
-from agentmtl.cli.output import EncoderFlag, JsonFlag, QuietFlag, emit, say, settings_from, watching_steps
+from agentmtl.cli.evaluation_options import Indexes, command_line
+from agentmtl.cli.output import (
+    INDEXES,
+    EncoderFlag,
+    JsonFlag,
+    QuietFlag,
+    emit,
+    say,
+    settings_from,
+    watching_steps,
+)
 from agentmtl.schema import SCHEMA_VERSION
+
+if TYPE_CHECKING:
+    from agentmtl.trunk.heads import Head
 
 app = typer.Typer(no_args_is_help=True, help="Make a head of the trunk from data.", rich_markup_mode=None)
 
@@ -19,16 +31,23 @@ Data = Annotated[
 Out = Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="Where the run and its head are kept.")]
 
 
+Epochs = Annotated[int, typer.Option(min=1, help="Over the sets.")]
+Rank = Annotated[int, typer.Option(min=1, help="Of the adapters.")]
+Rate = Annotated[float, typer.Option(help="The highest learning rate.")]
+OfDrawing = Annotated[int, typer.Option("--seed", help="Of everything drawn.")]
+Limit = Annotated[int, typer.Option(min=0, help="Questions of each set; 0 for all.")]
+
+
 @app.command("reader")
 def reader(
     data: Data,
     out: Out,
-    epochs: Annotated[int, typer.Option(min=1, help="Over the sets.")] = 3,
+    epochs: Epochs = 3,
     cloze: Annotated[int, typer.Option(min=0, help="Questions made from the text to begin with.")] = 8_000,
-    rank: Annotated[int, typer.Option(min=1, help="Of the adapters.")] = 32,
-    rate: Annotated[float, typer.Option(help="The highest learning rate.")] = 5e-4,
-    seed: Annotated[int, typer.Option(help="Of everything drawn.")] = 0,
-    limit: Annotated[int, typer.Option(min=0, help="Examples of each set; 0 for all.")] = 0,
+    rank: Rank = 32,
+    rate: Rate = 5e-4,
+    seed: OfDrawing = 0,
+    limit: Limit = 0,
     encoder: EncoderFlag = None,
     quiet: QuietFlag = False,
     as_json: JsonFlag = False,
@@ -50,6 +69,44 @@ def reader(
     recipe = ReaderRecipe(epochs=epochs, cloze=cloze, rank=rank, rate=rate, seed=seed, limit=limit)
     with watching_steps("training", quiet or as_json) as watch:
         head = train_reader(files, data, out, recipe, command_line(), watch)
+    _show(head, out, as_json)
+
+
+@app.command("reranker")
+def reranker(
+    data: Data,
+    out: Out,
+    epochs: Epochs = 1,
+    rank: Rank = 32,
+    rate: Rate = 5e-4,
+    seed: OfDrawing = 0,
+    limit: Limit = 0,
+    indexes: Indexes = INDEXES / "eval",
+    encoder: EncoderFlag = None,
+    quiet: QuietFlag = False,
+    as_json: JsonFlag = False,
+) -> None:
+    """Train the reranker: which of the passages found for a question holds its answer.
+
+    A run that was stopped goes on when the same command is given again.
+
+    Examples:
+
+      agentmtl train reranker --data ../shared/data/reading/squad --out heads/reranker
+
+      agentmtl train reranker --data ../shared/data/reading/squad --out heads/quick --limit 300 --json
+    """
+    from agentmtl.learn.reranker_recipe import RerankerRecipe, train_reranker
+    from agentmtl.trunk.loading import model_files
+
+    files = model_files(settings_from(encoder=encoder).encoder)
+    recipe = RerankerRecipe(epochs=epochs, rank=rank, rate=rate, seed=seed, limit=limit)
+    with watching_steps("training", quiet or as_json) as watch:
+        head = train_reranker(files, data, out, recipe, indexes, command_line(), watch)
+    _show(head, out, as_json)
+
+
+def _show(head: Head, out: Path, as_json: bool) -> None:
     if as_json:
         emit({"schema": SCHEMA_VERSION, "out": str(out), "card": head.card.to_json()})
     else:

@@ -1,6 +1,7 @@
 """How good the cited answers are: `agentmtl eval answers`.
 
-An answer is right where an accepted string stands in one of its cited sentences. An abstained answer is
+An answer is right where an accepted string stands in what it says: in a quoted sentence, or in a short answer
+(`answer-in-citations`: in a sentence that it cites). An abstained answer is
 judged by the evidence it carries wherever a metric looks behind the threshold (risk–coverage, aurc, auroc,
 ece, answer-in-citations); `coverage` and `precision` show the threshold at work. Yes/no questions have no
 string to be found in a sentence: only the metrics of gold sources, gold sentences and coverage count them.
@@ -59,8 +60,8 @@ AgentFactory = Callable[[Index], AskAgent]
 class Judged:
     """One answer, judged. NaN where the question has nothing to judge by.
 
-    `found`: an accepted string stands in a citation. `correct`: the same, and wrong where the question has
-    no answer. `sentence_precision`, `sentence_recall`, `source_recall`: of the gold.
+    `found`: an accepted string stands in a cited sentence. `correct`: in what is said, and wrong where the
+    question has no answer. `sentence_precision`, `sentence_recall`, `source_recall`: of the gold.
     """
 
     confidence: float
@@ -185,13 +186,24 @@ def judge(question: Question, answer: Answer) -> Judged:
         answered=not answer.abstained,
         answerable=question.answerable,
         found=found if _has_string(question) else _NAN,
-        correct=0.0 if not question.answerable else found if _has_string(question) else _NAN,
+        correct=_correct(question, answer),
         em=_text_score(em, question, answer),
         f1=_text_score(f1, question, answer),
         sentence_precision=precision,
         sentence_recall=recall,
         source_recall=_source_recall(answer.citations, question.gold),
     )
+
+
+def _correct(question: Question, answer: Answer) -> float:
+    """Whether an accepted answer stands in what was said: in the quoted sentences, or in the short answer,
+    which the last citation is. NaN for yes and no."""
+    if not question.answerable:
+        return 0.0
+    if not _has_string(question):
+        return _NAN
+    said = answer.citations[-1:] if any(c.quote for c in answer.citations) else answer.citations
+    return float(any(contains_answer(c.text, question.answers) for c in said))
 
 
 def _has_string(question: Question) -> bool:

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+
+import numpy as np
 
 from agentmtl.errors import EncoderError
 from agentmtl.experts.expert import Needs
@@ -21,6 +23,9 @@ from agentmtl.trunk.pairs import Window
 
 MAX_CHAINS = 3  # pairs of passages read together
 _BETWEEN = " "
+_JUDGED = 3  # contexts that say yes or no together
+_VERBS = "is are was were am do does did has have had can could will would shall should may might must"
+_AUXILIARIES = frozenset(_VERBS.split())
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +90,8 @@ class ReaderExpert:
         windows = self._network.cutter.windows([question] * len(contexts), [c.text for c in contexts])
         windows = [_without_headings(window, contexts[window.pair]) for window in windows]
         readings = readings_of(windows, self._network.run(windows))
+        if asks_yes_or_no(question):
+            return [self._yes_or_no(contexts, readings)]
         found: dict[str, tuple[float, Candidate]] = {}
         for pair, reading in readings.items():
             for worth, candidate in self._candidates(contexts[pair], reading, n):
@@ -100,21 +107,34 @@ class ReaderExpert:
         """`propose` in a worker thread."""
         return await asyncio.to_thread(self.propose, question, evidence, demonstrations, n)
 
+    def _yes_or_no(self, contexts: Sequence[_Context], readings: Mapping[int, Reading]) -> Candidate:
+        """Yes or no by the mean over the first contexts, citing the first passage's best sentence whole."""
+        pairs = sorted(readings)[:_JUDGED]
+        yes, no = np.mean([readings[pair].kinds[1:] for pair in pairs], axis=0).tolist()
+        sure = float(1.0 / (1.0 + np.exp(-abs(yes - no))))
+        hit = contexts[pairs[0]].parts[-1].hit
+        spans = [s for s in readings[pairs[0]].spans if s.start >= contexts[pairs[0]].parts[-1].at]
+        at = spans[0].start - contexts[pairs[0]].parts[-1].at if spans else 0
+        start, end = _sentence(hit.unit, at, at + 1)
+        text = f"{'yes' if yes >= no else 'no'} [1]"
+        return Candidate(text, (_citation(1, hit, start, end, ""),), sure, self.name)
+
     def _candidates(self, context: _Context, reading: Reading, n: int) -> Iterator[tuple[float, Candidate]]:
         """(worth, candidate) of a context's best answers."""
         handicap = self._settings.rank * context.place
         sure = self._calibration.of_answer(reading)
-        if reading.kind != "span":
-            part = context.parts[-1]
-            whole = _citation(1, part.hit, 0, len(part.hit.text), "")
-            yield reading.margin - handicap, Candidate(f"{reading.kind} [1]", (whole,), sure, self.name)
-            return
         for span in reading.spans[:n]:
             cited = _cited(context, span)
             if cited:
                 text = f"{_quoted(cited[-1].text)} " + "".join(f"[{c.marker}]" for c in cited)
                 share = sure if span is reading.spans[0] else sure * 0.5
                 yield span.margin - handicap, Candidate(text, cited, share, self.name)
+
+
+def asks_yes_or_no(question: str) -> bool:
+    """Whether a question begins as one that yes or no answers (English)."""
+    words = question.split()
+    return bool(words) and words[0].lower() in _AUXILIARIES and " or " not in question
 
 
 # --- contexts -----------------------------------------------------------------------------------------
@@ -188,9 +208,13 @@ def _citation(marker: int, hit: Hit, start: int, end: int, sentence: str) -> Cit
 
 
 def _around(unit: Unit, start: int, end: int) -> str:
-    """The sentence that holds [start, end) of a passage, or the whole of both where it runs over two."""
+    """The sentence that holds [start, end) of a passage, or both where it runs over two."""
+    return unit.text[slice(*_sentence(unit, start, end))]
+
+
+def _sentence(unit: Unit, start: int, end: int) -> tuple[int, int]:
     held = [(a, b) for a, b in split_sentences(unit.text) if a < end and start < b]
-    return unit.text[held[0][0] : held[-1][1]] if held else unit.text[start:end]
+    return (held[0][0], held[-1][1]) if held else (start, end)
 
 
 def _quoted(text: str) -> str:

@@ -73,6 +73,30 @@ class Hits(Sequence[Hit]):
         """The generation that was searched."""
         return self._snapshot
 
+    def rescored(self, channel: str, own: Sequence[float], total: Sequence[float]) -> Hits:
+        """The first len(total) units in the order of `total`, then the others as they were.
+
+        `own` are their scores in the new `channel`, `total` what they are ranked by; those behind them keep
+        their order, below. Equal totals keep theirs.
+        """
+        n, addresses = len(total), self.addresses
+        order = [*np.argsort(-np.asarray(total), kind="stable").tolist(), *range(n, len(self))]
+        below = min(total) - 1.0 - np.arange(len(self) - n)
+        scores = np.concatenate([np.sort(np.asarray(total, np.float64))[::-1], below])
+        ranking = Ranking(scores, self._ranking.segments[order], self._ranking.positions[order])
+        before = self._channels or {self._channel: dict(zip(addresses, map(float, self.scores), strict=True))}
+        channels = {**before, channel: dict(zip(addresses, own, strict=False))}
+        return Hits(
+            self._snapshot,
+            self.level,
+            ranking,
+            self._channel,
+            channels,
+            self._query,
+            self._found,
+            self._keys_of,
+        )
+
     def __len__(self) -> int:
         return len(self._ranking.scores)
 

@@ -6,6 +6,7 @@ The backends are those of the encoder (`agentmtl.trunk.transformer`); all give t
 from __future__ import annotations
 
 import hashlib
+import importlib.util
 import json
 import threading
 from collections.abc import Mapping, Sequence
@@ -16,11 +17,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from agentmtl.errors import EncoderError
+from agentmtl.trunk.cache import default_cache_dir
 from agentmtl.trunk.head_module import merged_module
 from agentmtl.trunk.heads import TENSORS, Head, load_head
+from agentmtl.trunk.loading import model_files
 from agentmtl.trunk.model_files import ModelFiles
 from agentmtl.trunk.pairs import PaddedWindows, PairCutter, Window
-from agentmtl.trunk.transformer import Backend
+from agentmtl.trunk.transformer import Backend, choose_backends
 
 _BUDGET = 2048  # padded tokens of a batch
 _FORMAT = 1
@@ -72,6 +75,17 @@ class HeadNetwork:
             except EncoderError as error:
                 last = error
         raise last or EncoderError("No backend is given.", "Use --backend auto.")
+
+
+def open_head(folder: Path, backend: str = "auto") -> HeadNetwork:
+    """A head on the trunk that its card names, not yet in memory.
+
+    Raises EncoderError where the head is damaged, its trunk is not there or another, or the backend cannot
+    run here.
+    """
+    backends = choose_backends(backend, importlib.util.find_spec("openvino") is not None)
+    trunk = load_head(folder).card.trunk_name
+    return HeadNetwork(folder, model_files(trunk), backends, default_cache_dir())
 
 
 def _batches(windows: Sequence[Window]) -> list[list[int]]:

@@ -15,7 +15,7 @@ from agentmtl.errors import EncoderError, UsageError
 from agentmtl.experts.conformance import QUESTION, ExpertConformance
 from agentmtl.experts.default import embedded_expert
 from agentmtl.experts.expert import Expert
-from agentmtl.experts.reader import ReaderExpert
+from agentmtl.experts.reader import ReaderExpert, asks_yes_or_no
 from agentmtl.experts.reading import LONGEST, Calibration, Reading, Span, best_of, spans_of
 from agentmtl.retrieval.hops.evidence import gather_passages
 from agentmtl.retrieval.index import Index
@@ -120,6 +120,15 @@ def test_a_later_hop_cites_the_name_that_led_there(index: Index, network: HeadNe
     for first, second in later:
         assert first.source != second.source and hops[second.source] >= hops[first.source]
         assert first.text.lower() in first.quote.lower()
+
+
+def test_yes_or_no_where_the_question_asks_for_it(index: Index, network: HeadNetwork) -> None:
+    assert asks_yes_or_no("Was it built in 1759?") and not asks_yes_or_no("Who built it?")
+    assert not asks_yes_or_no("Is it Oslo or Bergen?") and not asks_yes_or_no("")
+    evidence = gather_passages(index.retriever, "Was the H4 built by John Harrison?")
+    (found,) = ReaderExpert(network).propose("Was the H4 built by John Harrison?", evidence, n=3)
+    assert found.text in {"yes [1]", "no [1]"} and 0.5 <= found.confidence <= 1
+    assert all(is_exact(index.snapshot, citation) for citation in found.citations)
 
 
 def test_passages_compete_and_their_order_breaks_even(network: HeadNetwork) -> None:

@@ -1,0 +1,169 @@
+"""Trains the reranker: of passages that the fused search found for a question, which one is gold.
+
+A group is a question with one gold passage and hard negatives, drawn from the first hits of the fused search;
+the loss is −log of the gold one's share in a softmax over the group's scores.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from random import Random
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from agentmtl.evaluate.datasets import DataSet, Question, kind_of, read_multihop, read_reading, sample
+from agentmtl.evaluate.indexes import index_for, with_titles
+from agentmtl.evaluate.reading_examples import headed
+from agentmtl.learn.reader import run_module
+from agentmtl.learn.training import by_length
+from agentmtl.retrieval.rerank import SCORE, standardised
+from agentmtl.trunk.pairs import PairCutter, Window
+
+if TYPE_CHECKING:
+    import torch
+
+    from agentmtl.retrieval.index import Index
+
+DEPTH = 20  # hits that negatives are drawn from, and that dev reorders
+NEGATIVES = 3
+WEIGHTS = (0.0, 0.1, 0.2, 0.3, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0)
+_DEV_PAIRS = 32  # scored at once
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """A question's hits, best first: `texts`, their fused `scores` and which are `gold`, all (n,)."""
+
+    id: str
+    split_by: str
+    question: str
+    texts: tuple[str, ...]
+    scores: tuple[float, ...]
+    gold: tuple[bool, ...]
+
+
+def groups_of(folder: Path, indexes: Path, limit: int = 0, seed: int = 0) -> list[Group]:
+    """The groups of a set whose hits hold a gold passage and another: of a reading set's train file (split by
+    article), or of a multi-hop set. Raises what building its index raises."""
+    data = read_reading(folder, "train") if kind_of(folder) == "reading" else read_multihop(folder)
+    index = index_for(data, indexes)
+    titles = {d.source_id: d.title for d in data.documents}
+    questions = sample([q for q in data.questions if q.gold], limit or None, seed)
+    found = []
+    for question, vector in zip(questions, _vectors(index, questions), strict=True):
+        group = _group(index, data, question, vector, titles)
+        if any(group.gold) and not all(group.gold):
+            found.append(group)
+    return found
+
+
+def _vectors(
+    index: Index, questions: Sequence[Question]
+) -> Iterator[np.ndarray[tuple[int], np.dtype[np.float32]]]:
+    yield from index.encoder.encode([q.question for q in questions], "query")
+
+
+def _group(
+    index: Index,
+    data: DataSet,
+    question: Question,
+    vector: np.ndarray[tuple[int], np.dtype[np.float32]],
+    titles: dict[str, str],
+) -> Group:
+    hits = index.retriever.retrieve(question.question, k=DEPTH, where=question.where, vector=vector)
+    titled = with_titles(data, None)
+    gold = set(question.gold)
+    return Group(
+        question.id,
+        titles.get(question.gold[0], "") if data.kind == "reading" else f"{data.name}:{question.id}",
+        question.question,
+        tuple(headed(hit.unit.title if titled else "", hit.text) for hit in hits),
+        tuple(float(score) for score in hits.scores),
+        tuple(hit.unit.source_id in gold for hit in hits),
+    )
+
+
+class RankingTask:
+    """A `TrainTask` over groups."""
+
+    name = "reranker"
+
+    def __init__(
+        self, cutter: PairCutter, train: Sequence[Group], dev: Sequence[Group], batch: int = 8, seed: int = 0
+    ) -> None:
+        self._cutter, self._train, self._dev = cutter, train, dev
+        self._batch, self._seed = batch, seed
+
+    @property
+    def size(self) -> int:
+        return len(self._train)
+
+    def batches(self, epoch: int) -> list[list[int]]:
+        self._epoch = epoch
+        lengths = [len(group.texts[group.gold.index(True)]) for group in self._train]
+        return by_length(lengths, self._batch, f"reranker:{self._seed}:{epoch}")
+
+    def loss(self, module: torch.nn.Module, batch: Sequence[int]) -> torch.Tensor:
+        import torch
+
+        windows: list[Window] = []
+        for i in batch:
+            group = self._train[i]
+            drawn = _drawn(group, Random(f"{self._seed}:{self._epoch}:{group.id}"))
+            texts = [group.texts[n] for n in drawn]
+            windows += _first_windows(self._cutter, group.question, texts)
+        scores = run_module(module, self._cutter, windows)[SCORE][:, 0, 0].view(len(batch), -1)
+        return torch.nn.functional.cross_entropy(
+            scores, torch.zeros(len(batch), dtype=torch.long, device=scores.device)
+        )
+
+    def evaluate(self, module: torch.nn.Module) -> dict[str, float]:
+        """MRR of the dev groups' gold by the fused score, and with the head's at its best weight, "score"."""
+        own = [dev_scores(module, self._cutter, group) for group in self._dev]
+        weight, score = best_weight(self._dev, own)
+        return {"mrr-fused": mean_mrr(self._dev, own, 0.0), "weight": weight, "score": score}
+
+
+def _drawn(group: Group, random: Random) -> list[int]:
+    """A gold passage, then negatives: better-ranked ones are likelier."""
+    golds = [n for n, gold in enumerate(group.gold) if gold]
+    others = [n for n, gold in enumerate(group.gold) if not gold]
+    weights = [1.0 / (2 + n) for n in others]
+    return [random.choice(golds), *random.choices(others, weights, k=NEGATIVES)]
+
+
+def _first_windows(cutter: PairCutter, question: str, texts: Sequence[str]) -> list[Window]:
+    """One window a text: what does not fit is not learned from."""
+    found: dict[int, Window] = {}
+    for window in cutter.windows([question] * len(texts), texts):
+        found.setdefault(window.pair, window)
+    return [found[n] for n in range(len(texts))]
+
+
+def dev_scores(module: torch.nn.Module, cutter: PairCutter, group: Group) -> list[float]:
+    """The head's score of each of a group's texts."""
+    windows = _first_windows(cutter, group.question, group.texts)
+    found: list[float] = []
+    for at in range(0, len(windows), _DEV_PAIRS):
+        found += run_module(module, cutter, windows[at : at + _DEV_PAIRS])[SCORE][:, 0, 0].tolist()
+    return found
+
+
+def best_weight(groups: Sequence[Group], own: Sequence[Sequence[float]]) -> tuple[float, float]:
+    """The weight of the head's score that ranks best, and the MRR it gives."""
+    scored = [(mean_mrr(groups, own, weight), -weight) for weight in WEIGHTS]
+    mrr, negative = max(scored)
+    return -negative, mrr
+
+
+def mean_mrr(groups: Sequence[Group], own: Sequence[Sequence[float]], weight: float) -> float:
+    """Mean reciprocal rank of the first gold text, by fused + weight · own."""
+    ranks = []
+    for group, mine in zip(groups, own, strict=True):
+        total = standardised(np.array(group.scores)) + weight * np.array(mine)
+        order = np.argsort(-total, kind="stable")
+        ranks.append(1.0 / (1 + next(at for at, n in enumerate(order.tolist()) if group.gold[n])))
+    return float(np.mean(ranks))
