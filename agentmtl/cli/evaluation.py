@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -25,6 +25,9 @@ from agentmtl.cli.output import (
     settings_from,
     watching,
 )
+
+if TYPE_CHECKING:
+    from agentmtl.retrieval.index import Index
 
 app = typer.Typer(
     no_args_is_help=True, help="The published numbers, each with its interval.", rich_markup_mode=None
@@ -80,6 +83,12 @@ def answers(
     split: Annotated[str, typer.Option("--split", help="Of a reading set: test or train.")] = "test",
     hops: Annotated[int, typer.Option("--hops", help="Retrieval steps, at most.", min=1, max=4)] = 2,
     expert: ExpertFlag = "auto",
+    folds: Annotated[
+        Path | None,
+        typer.Option(
+            "--folds", help="Folder of heads fold-0, fold-1 …: each answers the questions it left out."
+        ),
+    ] = None,
     threshold: Annotated[float, typer.Option("--threshold", help="Abstain below it; -1: calibrated.")] = -1.0,
     plot: Annotated[
         Path | None, typer.Option("--plot", help="Write the risk–coverage plot here (PNG).")
@@ -97,14 +106,18 @@ def answers(
     """
     from agentmtl.agent.agent import Agent
     from agentmtl.evaluate import evaluate_answers
+    from agentmtl.evaluate.answers import HeldOut
 
     settings = settings_from(encoder=encoder, backend=backend)
+    heads = sorted(folds.glob("fold-*")) if folds else []
+
+    def make(index: Index, name: str) -> Agent:
+        return Agent(index, hops=hops, expert=name, threshold=threshold, backend=settings.backend)
+
     with watching("indexing", quiet or as_json) as watch:
         report = evaluate_answers(
             data,
-            lambda index: Agent(
-                index, hops=hops, expert=expert, threshold=threshold, backend=settings.backend
-            ),
+            lambda index: HeldOut([make(index, str(f)) for f in heads]) if heads else make(index, expert),
             index_root=indexes,
             encoder=settings.encoder,
             backend=settings.backend,

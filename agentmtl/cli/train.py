@@ -16,6 +16,7 @@ from agentmtl.cli.output import (
     emit,
     say,
     settings_from,
+    watching,
     watching_steps,
 )
 from agentmtl.schema import SCHEMA_VERSION
@@ -46,6 +47,12 @@ def reader(
     cloze: Annotated[int, typer.Option(min=0, help="Questions made from the text to begin with.")] = 8_000,
     rank: Rank = 32,
     rate: Rate = 5e-4,
+    start: Annotated[str, typer.Option("--start", help="A reader's head to train further.")] = "",
+    indexes: Annotated[
+        Path | None, typer.Option("--indexes", help="Read multi-hop sets over what is retrieved; kept here.")
+    ] = None,
+    fold: Annotated[int, typer.Option(help="Leave this fold of multi-hop questions out.")] = -1,
+    folds: Annotated[int, typer.Option(min=2, help="How many folds there are.")] = 3,
     seed: OfDrawing = 0,
     limit: Limit = 0,
     encoder: EncoderFlag = None,
@@ -66,10 +73,46 @@ def reader(
     from agentmtl.trunk.loading import model_files
 
     files = model_files(settings_from(encoder=encoder).encoder)
-    recipe = ReaderRecipe(epochs=epochs, cloze=cloze, rank=rank, rate=rate, seed=seed, limit=limit)
+    recipe = ReaderRecipe(
+        epochs=epochs, cloze=cloze, rank=rank, rate=rate, seed=seed, limit=limit, start=start,
+        fold=fold, folds=folds,
+    )  # fmt: skip
     with watching_steps("training", quiet or as_json) as watch:
-        head = train_reader(files, data, out, recipe, command_line(), watch)
+        head = train_reader(files, data, out, recipe, command_line(), watch, indexes)
     _show(head, out, as_json)
+
+
+@app.command("confidence")
+def confidence(
+    head: Annotated[
+        Path, typer.Option("--head", metavar="DIR", help="The reader's head; its card is changed.")
+    ],
+    data: Data,
+    folds: Annotated[
+        Path | None, typer.Option("--folds", help="Folder of heads fold-0, fold-1 … for multi-hop questions.")
+    ] = None,
+    limit: Limit = 0,
+    seed: OfDrawing = 0,
+    indexes: Indexes = INDEXES / "eval",
+    quiet: QuietFlag = False,
+    as_json: JsonFlag = False,
+) -> None:
+    """Fit how sure the reader's answers are, by asking it questions whose answers are known.
+
+    Examples:
+
+      agentmtl train confidence --head heads/reader --data ../shared/data/reading/squad --limit 500
+
+      agentmtl train confidence --head heads/r --folds heads --data ../shared/data/multihop/hotpotqa --json
+    """
+    from agentmtl.learn.asking import calibrate_asking
+
+    with watching("asking", quiet or as_json) as watch:
+        fitted = calibrate_asking(head, folds, data, indexes, limit, seed, watch)
+    if as_json:
+        emit({"schema": SCHEMA_VERSION, "head": str(head), "calibration": fitted.to_json()})
+    else:
+        say(f"{head}: answers below a confidence of {fitted.asked_threshold:.2f} are not given.")
 
 
 @app.command("reranker")

@@ -35,6 +35,7 @@ from agentmtl.evaluate.metrics import (
 from agentmtl.evaluate.plot import OperatingPoint, plot_risk_coverage
 from agentmtl.evaluate.report import AnyReport, Report, combine, figures
 from agentmtl.index.batch import Progress
+from agentmtl.retrieval.hops.model import fold_of
 from agentmtl.retrieval.index import EncoderSpec, Index
 from agentmtl.schema import Answer, Citation, Usage
 
@@ -53,7 +54,17 @@ class AskAgent(Protocol):
         ...
 
 
-AgentFactory = Callable[[Index], AskAgent]
+class HeldOut:
+    """Agents whose experts have each not seen one fold of the questions: a question is put to that one."""
+
+    def __init__(self, agents: Sequence[AskAgent]) -> None:
+        self._agents = tuple(agents)
+
+    def of(self, question_id: str) -> AskAgent:
+        return self._agents[fold_of(question_id, len(self._agents))]
+
+
+AgentFactory = Callable[[Index], AskAgent | HeldOut]
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,13 +172,13 @@ def _evaluate(data: DataSet, settings: _Settings) -> tuple[Report, RiskCoverage]
 
 
 def ask_all(
-    agent: AskAgent, questions: Sequence[Question], asked: Progress = silent
+    agent: AskAgent | HeldOut, questions: Sequence[Question], asked: Progress = silent
 ) -> tuple[list[Judged], Usage]:
     """Ask and judge every question in turn; also what all answers together report as spent."""
     judged: list[Judged] = []
     usage = Usage()
     for question in questions:
-        answer = agent.ask(question.question)
+        answer = (agent.of(question.id) if isinstance(agent, HeldOut) else agent).ask(question.question)
         judged.append(judge(question, answer))
         usage += answer.usage
         asked(1)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
@@ -21,7 +21,6 @@ from agentmtl.schema import Document
 AnswerKind: TypeAlias = Literal["span", "none", "yes", "no"]
 DEV_SHARE = 0.05  # of the groups
 _LEAST_TITLED = 0.9  # of a corpus's documents; where fewer have one, a title says too much
-_YES_NO: Mapping[str, AnswerKind] = {"yes": "yes", "no": "no"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +104,7 @@ def _of_multihop(folder: Path, random: Random) -> Iterator[ReadingExample]:
             continue
         random.shuffle(gold)
         context = " ".join(headed(d.title if titled else "", d.text) for d in gold)
-        kind = _YES_NO.get(question.answers[0].lower(), "span")
+        kind = yes_or_no(question.answers) or "span"
         spans = occurrences(context, question.answers) if kind == "span" else ()
         if kind == "span" and not spans:
             continue
@@ -124,6 +123,12 @@ def _partial(
         spans = occurrences(document.text, answers)
         kind: AnswerKind = "span" if spans else "none"
         yield ReadingExample(f"{id_}/{n}", group, question, document.text, title, spans, kind)
+
+
+def yes_or_no(answers: Sequence[str]) -> Literal["yes", "no"] | None:
+    """The first of the answers, where it is one of these."""
+    first = answers[0].strip().lower() if answers else ""
+    return "yes" if first == "yes" else "no" if first == "no" else None
 
 
 def occurrences(text: str, answers: Sequence[str]) -> tuple[tuple[int, int], ...]:

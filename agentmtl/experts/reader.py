@@ -15,7 +15,7 @@ import numpy as np
 
 from agentmtl.errors import EncoderError
 from agentmtl.experts.expert import Needs
-from agentmtl.experts.reading import Calibration, Reading, Span, readings_of
+from agentmtl.experts.reading import Calibration, Features, Reading, Span, readings_of
 from agentmtl.ingest.sentences import split_sentences
 from agentmtl.schema import Candidate, Citation, Evidence, Hit, Unit
 from agentmtl.trunk.head_network import HeadNetwork
@@ -30,14 +30,18 @@ _AUXILIARIES = frozenset(_VERBS.split())
 
 @dataclass(frozen=True, slots=True)
 class ReaderSettings:
-    """`passages` are read, at most. `rank`: what each place further down costs, in margin."""
+    """`passages` are read, at most. `rank`: what each place further down costs, in log-odds.
+
+    `agreement`: the temperature at which places of the same answer add up (0: the best one counts alone).
+    """
 
     passages: int = 8
     rank: float = 0.3
+    agreement: float = 2.0
 
 
 @dataclass(frozen=True, slots=True)
-class _Part:
+class Part:
     """A passage inside a context: it begins at `at`, after a heading of its title."""
 
     hit: Hit
@@ -45,11 +49,11 @@ class _Part:
 
 
 @dataclass(frozen=True, slots=True)
-class _Context:
+class Context:
     """What is read at once: one passage, or two. `place`: of its last passage among those given."""
 
     text: str
-    parts: tuple[_Part, ...]
+    parts: tuple[Part, ...]
     place: int
 
 
@@ -74,7 +78,7 @@ class ReaderExpert:
     @property
     def threshold(self) -> float:
         """The confidence below which the agent abstains, unless told otherwise."""
-        return self._calibration.threshold
+        return self._calibration.asked_threshold
 
     def propose(
         self, question: str, evidence: Evidence, demonstrations: Sequence[Hit] = (), n: int = 1
@@ -84,22 +88,49 @@ class ReaderExpert:
         Each cites the words it consists of, and for a passage of a later hop the name that led there.
         Raises EncoderError where the head cannot run.
         """
-        contexts = list(_contexts(evidence.passages[: self._settings.passages]))
-        if not contexts:
+        contexts, readings = self._read(question, evidence)
+        if not readings:
             return []
-        windows = self._network.cutter.windows([question] * len(contexts), [c.text for c in contexts])
-        windows = [_without_headings(window, contexts[window.pair]) for window in windows]
-        readings = readings_of(windows, self._network.run(windows))
         if asks_yes_or_no(question):
             return [self._yes_or_no(contexts, readings)]
-        found: dict[str, tuple[float, Candidate]] = {}
+        ranked = self._ranked(contexts, readings)
+        return [
+            replace(one.candidate, confidence=self._calibration.of_asked(one.features(ranked, n)))
+            for n, one in enumerate(ranked[:n])
+        ]
+
+    def features(self, question: str, evidence: Evidence) -> tuple[Candidate, Features] | None:
+        """The best short answer with what its confidence is made from; None where there is none."""
+        contexts, readings = self._read(question, evidence)
+        ranked = self._ranked(contexts, readings)
+        return (ranked[0].candidate, ranked[0].features(ranked, 0)) if ranked else None
+
+    def _read(self, question: str, evidence: Evidence) -> tuple[list[Context], dict[int, Reading]]:
+        contexts = list(contexts_of(evidence.passages[: self._settings.passages]))
+        if not contexts:
+            return [], {}
+        windows = self._network.cutter.windows([question] * len(contexts), [c.text for c in contexts])
+        windows = [_without_headings(window, contexts[window.pair]) for window in windows]
+        return contexts, readings_of(windows, self._network.run(windows))
+
+    def _ranked(self, contexts: Sequence[Context], readings: Mapping[int, Reading]) -> list[_Ranked]:
+        """Different answers by worth: that of their best place, more where several contexts agree."""
+        found: dict[str, list[tuple[float, int, Candidate]]] = {}
         for pair, reading in readings.items():
-            for worth, candidate in self._candidates(contexts[pair], reading, n):
-                key = _normalised(candidate.text)
-                if key and (key not in found or found[key][0] < worth):
-                    found[key] = (worth, candidate)
-        ranked = sorted(found.values(), key=lambda item: -item[0])
-        return [candidate for _, candidate in ranked[:n]]
+            place = contexts[pair].place
+            for margin, candidate in self._candidates(contexts[pair], reading):
+                worth = margin - self._settings.rank * place
+                found.setdefault(_normalised(candidate.text), []).append((worth, place, candidate))
+        ranked = [self._pooled(same) for key, same in found.items() if key]
+        return sorted(ranked, key=lambda one: (-one.worth, one.place, one.candidate.text))
+
+    def _pooled(self, same: Sequence[tuple[float, int, Candidate]]) -> _Ranked:
+        worth, place, candidate = max(same, key=lambda one: (one[0], -one[1]))
+        agreement = self._settings.agreement
+        if agreement > 0:
+            worths = np.array([one[0] for one in same]) / agreement
+            worth = float(agreement * (np.log(np.exp(worths - worths.max()).sum()) + worths.max()))
+        return _Ranked(worth, place, candidate)
 
     async def apropose(
         self, question: str, evidence: Evidence, demonstrations: Sequence[Hit] = (), n: int = 1
@@ -107,7 +138,7 @@ class ReaderExpert:
         """`propose` in a worker thread."""
         return await asyncio.to_thread(self.propose, question, evidence, demonstrations, n)
 
-    def _yes_or_no(self, contexts: Sequence[_Context], readings: Mapping[int, Reading]) -> Candidate:
+    def _yes_or_no(self, contexts: Sequence[Context], readings: Mapping[int, Reading]) -> Candidate:
         """Yes or no by the mean over the first contexts, citing the first passage's best sentence whole."""
         pairs = sorted(readings)[:_JUDGED]
         yes, no = np.mean([readings[pair].kinds[1:] for pair in pairs], axis=0).tolist()
@@ -119,16 +150,27 @@ class ReaderExpert:
         text = f"{'yes' if yes >= no else 'no'} [1]"
         return Candidate(text, (_citation(1, hit, start, end, ""),), sure, self.name)
 
-    def _candidates(self, context: _Context, reading: Reading, n: int) -> Iterator[tuple[float, Candidate]]:
-        """(worth, candidate) of a context's best answers."""
-        handicap = self._settings.rank * context.place
-        sure = self._calibration.of_answer(reading)
-        for span in reading.spans[:n]:
+    def _candidates(self, context: Context, reading: Reading) -> Iterator[tuple[float, Candidate]]:
+        """(margin, candidate) of a context's best spans."""
+        for span in reading.spans:
             cited = _cited(context, span)
             if cited:
                 text = f"{_quoted(cited[-1].text)} " + "".join(f"[{c.marker}]" for c in cited)
-                share = sure if span is reading.spans[0] else sure * 0.5
-                yield span.margin - handicap, Candidate(text, cited, share, self.name)
+                yield span.margin, Candidate(text, cited, 0.0, self.name)
+
+
+@dataclass(frozen=True, slots=True)
+class _Ranked:
+    """An answer: what it is worth, in log-odds, and the place of its best passage."""
+
+    worth: float
+    place: int
+    candidate: Candidate
+
+    def features(self, ranked: Sequence[_Ranked], at: int) -> Features:
+        """Its worth, how far it stands above the best other one (0 where there is none), and its place."""
+        others = [one.worth for n, one in enumerate(ranked[: at + 2]) if n != at]
+        return self.worth, self.worth - max(others, default=self.worth), float(self.place)
 
 
 def asks_yes_or_no(question: str) -> bool:
@@ -140,7 +182,8 @@ def asks_yes_or_no(question: str) -> bool:
 # --- contexts -----------------------------------------------------------------------------------------
 
 
-def _contexts(passages: Sequence[Hit]) -> Iterator[_Context]:
+def contexts_of(passages: Sequence[Hit]) -> Iterator[Context]:
+    """Every passage alone, and a passage that a name led to also after the best one that holds the name."""
     chains = 0
     for place, hit in enumerate(passages):
         yield _joined([hit], place)
@@ -158,16 +201,16 @@ def _parent(hit: Hit, passages: Sequence[Hit]) -> Hit | None:
     return next((other for other in passages if other.id != hit.id and name in other.text.lower()), None)
 
 
-def _joined(hits: Sequence[Hit], place: int) -> _Context:
+def _joined(hits: Sequence[Hit], place: int) -> Context:
     text, parts = "", []
     for hit in hits:
         text += (_BETWEEN if text else "") + (f"{hit.unit.title}. " if hit.unit.title else "")
-        parts.append(_Part(hit, len(text)))
+        parts.append(Part(hit, len(text)))
         text += hit.text
-    return _Context(text, tuple(parts), place)
+    return Context(text, tuple(parts), place)
 
 
-def _without_headings(window: Window, context: _Context) -> Window:
+def _without_headings(window: Window, context: Context) -> Window:
     """The window with no answer to be found in a title, which is no stored text."""
     inside = (window.starts < 0) & False
     for part in context.parts:
@@ -180,7 +223,7 @@ def _without_headings(window: Window, context: _Context) -> Window:
 # --- citations ----------------------------------------------------------------------------------------
 
 
-def _cited(context: _Context, span: Span) -> tuple[Citation, ...]:
+def _cited(context: Context, span: Span) -> tuple[Citation, ...]:
     """The name that led to the answer's passage, where one did, and the answer; () where a span runs over the
     end of a passage."""
     part = next((p for p in context.parts if p.at <= span.start and span.end <= p.at + len(p.hit.text)), None)

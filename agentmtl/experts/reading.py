@@ -22,9 +22,11 @@ KINDS = ("span", "yes", "no")
 OUTPUTS: Mapping[str, int] = {SPAN: 2, KIND: len(KINDS)}
 LONGEST = 30  # tokens of an answer
 _A_WINDOW = 8  # spans kept of each window
+_UNFITTED = (0.4, 0.0, 0.0, 0.0)  # of what is asked, until a head's answers were measured
 _NOTHING = -30.0  # margin where a text has no token
 
 Floats = NDArray[np.float32]
+Features = tuple[float, float, float]  # what a logistic model reads
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +61,7 @@ class Reading:
         return self.spans[0].margin if self.spans else _NOTHING
 
     @property
-    def features(self) -> tuple[float, float, float]:
+    def features(self) -> Features:
         """What the calibration reads: the margin, the log of the best span's share among the spans, and how
         far yes or no stands above a span."""
         scores = np.array([span.score for span in self.spans] or [0.0])
@@ -123,30 +125,37 @@ def best_of(spans: Iterable[Span]) -> list[Span]:
 
 @dataclass(frozen=True, slots=True)
 class Calibration:
-    """Logistic models over `Reading.features`: that there is an answer, and that the one given is right."""
+    """Logistic models: over `Reading.features`, that a text holds an answer and that the one given is right;
+    and, over what the reader makes of all passages, that the answer to a question is right.
+
+    `threshold`: of `of_answer`, below which nothing is said of a text; `asked_threshold`: of `of_asked`.
+    """
 
     answerable: tuple[float, ...]  # weights, then the bias
     right: tuple[float, ...]
-    threshold: float = 0.5  # of `of_answer`, below which nothing is said
-
-    def probability(self, model: tuple[float, ...], reading: Reading) -> float:
-        *weights, bias = model
-        odds = bias + sum(w * f for w, f in zip(weights, reading.features, strict=True))
-        return float(1.0 / (1.0 + np.exp(-np.clip(odds, -40, 40))))
+    asked: tuple[float, ...] = _UNFITTED
+    threshold: float = 0.5
+    asked_threshold: float = 0.5
 
     def of_answer(self, reading: Reading) -> float:
         """The probability that the text holds an answer."""
-        return self.probability(self.answerable, reading)
+        return _probability(self.answerable, reading.features)
 
     def of_right(self, reading: Reading) -> float:
         """The probability that the answer given is exactly right."""
-        return self.probability(self.right, reading)
+        return _probability(self.right, reading.features)
+
+    def of_asked(self, features: Features) -> float:
+        """The probability that an answer out of several passages is right."""
+        return _probability(self.asked, features)
 
     def to_json(self) -> dict[str, Any]:
         return {
             "answerable": list(self.answerable),
             "right": list(self.right),
+            "asked": list(self.asked),
             "threshold": self.threshold,
+            "asked_threshold": self.asked_threshold,
         }
 
     @classmethod
@@ -155,4 +164,12 @@ class Calibration:
         data = card.calibration
         if not data:
             return None
-        return cls(tuple(data["answerable"]), tuple(data["right"]), data["threshold"])
+        asked = tuple(data.get("asked", _UNFITTED))
+        thresholds = data["threshold"], data.get("asked_threshold", 0.5)
+        return cls(tuple(data["answerable"]), tuple(data["right"]), asked, *thresholds)
+
+
+def _probability(model: tuple[float, ...], features: Features) -> float:
+    *weights, bias = model
+    odds = bias + sum(w * f for w, f in zip(weights, features, strict=True))
+    return float(1.0 / (1.0 + np.exp(-np.clip(odds, -40, 40))))

@@ -19,12 +19,13 @@ from agentmtl.evaluate.reading_examples import ReadingExample, is_dev, read_exam
 from agentmtl.experts.reading import OUTPUTS, Calibration, Reading
 from agentmtl.learn.cloze import cloze_examples
 from agentmtl.learn.reader import ReadingTask
+from agentmtl.learn.retrieved_reading import retrieved_examples
 from agentmtl.learn.training import Progress, TrainSettings, train
 from agentmtl.schema import Document
 from agentmtl.trunk.cache import default_cache_dir
-from agentmtl.trunk.head_module import adapters_of, outputs_of, trainable_module
+from agentmtl.trunk.head_module import adapters_of, outputs_of, start_from, trainable_module
 from agentmtl.trunk.head_network import HeadNetwork
-from agentmtl.trunk.heads import Head, HeadCard, save_head
+from agentmtl.trunk.heads import Head, HeadCard, load_head, save_head
 from agentmtl.trunk.model_files import ModelFiles
 from agentmtl.trunk.pairs import PairCutter
 
@@ -35,7 +36,11 @@ REPORT, CURVES = "report.json", "curves.png"
 
 @dataclass(frozen=True, slots=True)
 class ReaderRecipe:
-    """`cloze` questions, for one epoch, come first. `limit`: examples of each set, 0 for all."""
+    """`cloze` questions, for one epoch, come first. `limit`: examples of each set, 0 for all.
+
+    `start`: the folder of a head to train further, "" for none. `fold`: questions of multi-hop sets that are
+    left out, one fold of `folds`, so that the others' head can be measured on them; −1 for none.
+    """
 
     rank: int = 32
     scale: float = 2.0
@@ -47,6 +52,9 @@ class ReaderRecipe:
     rate: float = 5e-4
     seed: int = 0
     limit: int = 0
+    start: str = ""
+    fold: int = -1
+    folds: int = 3
     checkpoint_seconds: float = 120.0
 
     def settings(self, epochs: int) -> TrainSettings:
@@ -71,13 +79,16 @@ def train_reader(
     recipe: ReaderRecipe,
     command: str = "",
     watch: Watch = lambda step, steps, note: None,
+    indexes: Path | None = None,
 ) -> Head:
     """Train in `out` (a run that was killed goes on there) and write the calibrated head to it.
 
-    Beside the head: report.json (history, dev metrics) and curves.png. On CUDA where there is one. Raises
-    UsageError where a set is of another form or `out` holds another run, EncoderError without peft.
+    With `indexes`, where those of multi-hop sets are kept, questions of theirs are read over what retrieval
+    finds, else over their gold passages. Beside the head: report.json (history, dev metrics) and curves.png.
+    On CUDA where there is one. Raises UsageError where a set is of another form or `out` holds another run,
+    EncoderError without peft.
     """
-    examples = gather(sets, recipe)
+    examples = gather(sets, recipe, indexes)
     module, progress = fit(files, sets, examples, out, recipe, watch)
     card = HeadCard(
         task="reader", trunk=files.identity.weights, trunk_name=files.identity.name,
@@ -110,6 +121,10 @@ def fit(
 
     cutter = PairCutter(files, recipe.max_length)
     module = trainable_module(files, OUTPUTS, recipe.rank, recipe.scale, recipe.dropout, recipe.seed)
+    if recipe.start:
+        head = load_head(Path(recipe.start))
+        head.check_trunk(files.identity)
+        start_from(module, head)
     module.to("cuda" if torch.cuda.is_available() else "cpu")
     card = {"recipe": asdict(recipe), "data": examples.sets, "trunk": files.identity.weights}
     if recipe.cloze:
@@ -121,13 +136,13 @@ def fit(
     return module.eval(), progress
 
 
-def gather(sets: Sequence[Path], recipe: ReaderRecipe) -> Examples:
+def gather(sets: Sequence[Path], recipe: ReaderRecipe, indexes: Path | None = None) -> Examples:
     """The examples of all sets, split by group. Raises UsageError for a folder that holds no set."""
     learnt, dev, data = [], [], {}
     for folder in sets:
         if kind_of(folder) is None:
             raise UsageError(f"{folder} holds no set.", "Give folders of reading or multi-hop sets.")
-        found = read_examples(folder, seed=recipe.seed)
+        found = _read(folder, recipe, indexes)
         found = found[:: max(1, len(found) // recipe.limit)] if recipe.limit else found
         mine = [e for e in found if is_dev(e.group)]
         learnt += [e for e in found if not is_dev(e.group)]
@@ -136,6 +151,12 @@ def gather(sets: Sequence[Path], recipe: ReaderRecipe) -> Examples:
     if not learnt or not dev:
         raise UsageError("There is too little to train on and to stop by.", "Give larger sets.")
     return Examples(tuple(learnt), tuple(dev), data)
+
+
+def _read(folder: Path, recipe: ReaderRecipe, indexes: Path | None) -> list[ReadingExample]:
+    if kind_of(folder) == "reading" or indexes is None:
+        return read_examples(folder, seed=recipe.seed)
+    return retrieved_examples(folder, indexes, recipe.seed, recipe.fold, recipe.folds)
 
 
 def _hash(folder: Path) -> str:

@@ -111,6 +111,28 @@ def merged_module(files: ModelFiles, head: Head) -> torch.nn.Module:
     return module.eval()
 
 
+def start_from(module: torch.nn.Module, head: Head) -> None:
+    """Put a head's adapters and outputs into a module that is to be trained further.
+
+    Raises EncoderError where they are of another shape.
+    """
+    import torch
+
+    parameters = dict(module.named_parameters())
+    try:
+        with torch.no_grad():
+            for name, both in head.adapters.items():
+                for part, values in zip("AB", both, strict=True):
+                    place = parameters[f"trunk.{_PREFIX}{name}.lora_{part}.default.weight"]
+                    place.copy_(torch.from_numpy(values))
+            _fill_outputs(module, head)
+    except (KeyError, RuntimeError) as error:
+        raise EncoderError(
+            f"Training cannot start from the head {head.card.task}: {error}.",
+            "Give the rank and outputs it was made with.",
+        ) from error
+
+
 def _fill_outputs(module: Any, head: Head) -> None:
     import torch
 

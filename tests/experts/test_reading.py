@@ -103,6 +103,7 @@ def test_every_citation_is_exact_and_no_title_is_quoted(index: Index, network: H
     assert {hit.unit.source_id for hit in evidence.passages} >= {"h4", "jh"}
     found = ReaderExpert(network).propose("Where was the builder of the H4 born?", evidence, n=20)
     assert len(found) > 5 and len({c.text for c in found}) == len(found)
+    assert all(0 <= c.confidence <= 1 for c in found)
     for candidate in found:
         assert all(is_exact(index.snapshot, citation) for citation in candidate.citations)
         assert all(c.text in c.sentence for c in candidate.citations)

@@ -1,0 +1,124 @@
+"""How sure an answer out of several passages is: fitted on questions that were really asked of an index.
+
+A logistic model over what `ReaderExpert.features` gives (Platt, "Probabilistic outputs for support vector
+machines", 1999), on multi-hop sets with heads that have not seen the question, and on reading sets' train
+files asked over all their contexts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from agentmtl.errors import UsageError
+from agentmtl.evaluate.answer_metrics import contains_answer
+from agentmtl.evaluate.datasets import DataSet, Question, kind_of, read_multihop, read_reading, sample
+from agentmtl.evaluate.indexes import index_for
+from agentmtl.experts.reader import ReaderExpert, asks_yes_or_no
+from agentmtl.experts.reading import Calibration, Features
+from agentmtl.retrieval.hops.evidence import gather_passages
+from agentmtl.retrieval.hops.model import fold_of
+from agentmtl.trunk.head_network import open_head
+from agentmtl.trunk.heads import load_head, save_head
+
+PRECISION = 0.8  # wanted of what is answered
+COVERAGE = 0.3  # that the threshold leaves, whatever the precision
+
+Readers = Callable[[Question], ReaderExpert]
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """Questions asked: (n, 3) features and (n,) whether the answer was right."""
+
+    features: NDArray[np.float64]
+    right: NDArray[np.bool_]
+
+
+def calibrate_asking(
+    head: Path,
+    folds: Path | None,
+    sets: Sequence[Path],
+    indexes: Path,
+    limit: int = 0,
+    seed: int = 0,
+    watch: Callable[[int], None] = lambda questions: None,
+) -> Calibration:
+    """Fit the confidence of a head's answers and write it into its card.
+
+    `folds` holds heads fold-0, fold-1 … for the questions of multi-hop sets; without it the head itself reads
+    them. `limit` questions of each set. Raises UsageError where no answer was right, or all were.
+    """
+    whole = ReaderExpert(open_head(head))
+    parts = [ReaderExpert(open_head(f)) for f in sorted(folds.glob("fold-*"))] if folds else []
+
+    def reader_of(question: Question) -> ReaderExpert:
+        return parts[fold_of(question.id, len(parts))] if parts else whole
+
+    asked = []
+    for folder in sets:
+        reading = kind_of(folder) == "reading"
+        data = read_reading(folder, "train") if reading else read_multihop(folder)
+        readers = (lambda question: whole) if reading else reader_of
+        asked.append(ask_all(data, readers, indexes, limit, seed, watch))
+    calibration = fit_asked(asked)
+    loaded = load_head(head)
+    kept = Calibration.of(loaded.card)
+    assert kept is not None  # a reader without one was refused above
+    fitted = replace(kept, asked=calibration[0], asked_threshold=calibration[1])
+    save_head(replace(loaded, card=replace(loaded.card, calibration=fitted.to_json())), head)
+    return fitted
+
+
+def ask_all(
+    data: DataSet, readers: Readers, indexes: Path, limit: int, seed: int, watch: Callable[[int], None]
+) -> Asked:
+    """Every question of a set that has a short answer, or none, asked of its index."""
+    index = index_for(data, indexes)
+    index.add_stream()
+    features, right = list[Features](), list[bool]()
+    questions = [
+        q for q in data.questions if (q.answers or not q.answerable) and not asks_yes_or_no(q.question)
+    ]
+    for question in sample(questions, limit or None, seed):
+        evidence = gather_passages(index.retriever, question.question, where=question.where)
+        found = readers(question).features(question.question, evidence)
+        watch(1)
+        if found is not None:
+            features.append(found[1])
+            said = found[0].citations[-1].text
+            right.append(question.answerable and contains_answer(said, question.answers))
+    return Asked(np.array(features, float).reshape(-1, 3), np.array(right, bool))
+
+
+def fit_asked(asked: Sequence[Asked]) -> tuple[tuple[float, ...], float]:
+    """Weights with the bias, every set weighing the same, and the threshold.
+
+    That is the lowest that leaves answers of which `PRECISION` are right, or else `COVERAGE` of them.
+    """
+    from sklearn.linear_model import LogisticRegression
+
+    features = np.concatenate([a.features for a in asked])
+    right = np.concatenate([a.right for a in asked])
+    weights = np.concatenate([np.full(len(a.right), 1.0 / max(1, len(a.right))) for a in asked])
+    if right.all() or not right.any():
+        raise UsageError(
+            "All answers were right, or none was.", "Give sets of harder or of easier questions."
+        )
+    weights *= len(right) / weights.sum()
+    model = LogisticRegression(C=10.0, max_iter=1000).fit(features, right, sample_weight=weights)
+    sure = model.predict_proba(features)[:, 1]
+    return (*map(float, model.coef_[0]), float(model.intercept_[0])), threshold_of(sure, right, weights)
+
+
+def threshold_of(sure: NDArray[np.float64], right: NDArray[np.bool_], weights: NDArray[np.float64]) -> float:
+    """See `fit_asked`."""
+    order = np.argsort(-sure)
+    covered = np.cumsum(weights[order]) / weights.sum()
+    precise = np.cumsum((weights * right)[order]) / np.cumsum(weights[order])
+    enough = np.flatnonzero((precise >= PRECISION) | (covered <= COVERAGE))
+    return float(sure[order][enough[-1]])
