@@ -15,12 +15,15 @@ from typing import Any
 from agentmtl.agent.citations import exact_only
 from agentmtl.agent.journal import Journal
 from agentmtl.errors import UsageError
-from agentmtl.experts.default import AUTO, embedded_expert
+from agentmtl.experts.default import AUTO, NONE, embedded_expert, embedded_judge
 from agentmtl.experts.expert import Expert
 from agentmtl.retrieval.evidence import gather
+from agentmtl.retrieval.hops.beam import Judge
 from agentmtl.retrieval.hops.evidence import gather_passages
-from agentmtl.retrieval.hops.search import MAX_HOPS
+from agentmtl.retrieval.hops.model import HopModel
+from agentmtl.retrieval.hops.search import MAX_HOPS, HopSettings
 from agentmtl.retrieval.index import Index
+from agentmtl.retrieval.retriever import Retriever
 from agentmtl.schema import Answer, Candidate, Evidence, Usage
 
 MAX_QUESTION = 10_000  # characters
@@ -31,7 +34,8 @@ class Agent:
 
     `hops` retrieval steps at most (1 to 4). Answers below `threshold` are not given (-1: the expert's
     calibrated one). `log` keeps questions and answers for `agentmtl log`. `expert`: an expert, or the name of
-    an embedded one (`agentmtl.experts.default`).
+    an embedded one (`agentmtl.experts.default`). `judge` reads the chains of the hop search: one, "auto",
+    "none" or the folder of a head. `hop_model`: other weights of that search than the index's own.
     """
 
     def __init__(
@@ -42,6 +46,8 @@ class Agent:
         threshold: float = -1.0,
         log: bool = False,
         expert: Expert | str = AUTO,
+        judge: Judge | str = AUTO,
+        hop_model: HopModel | None = None,
         backend: str = "auto",
     ) -> None:
         if not 1 <= hops <= MAX_HOPS:
@@ -49,11 +55,14 @@ class Agent:
                 f"hops must be 1 to {MAX_HOPS}, not {hops}.", "Leave it out for the default of 2."
             )
         self._index = index
-        self._hops = hops
         if isinstance(expert, str):
             expert = embedded_expert(expert, index.settings.encoder, backend)
-        self._expert = expert
-        self.threshold = threshold if threshold >= 0 else getattr(self._expert, "threshold", 0.5)
+        self.expert = expert
+        if isinstance(judge, str):
+            judge = embedded_judge(judge, index.settings.encoder, backend) or NONE
+        self._search = HopSettings(hops=hops, judge=None if isinstance(judge, str) else judge)
+        self._hop_model = hop_model
+        self.threshold = threshold if threshold >= 0 else getattr(self.expert, "threshold", 0.5)
         self._journal = Journal() if log else None
 
     def ask(self, question: str, *, where: str | None = None) -> Answer:
@@ -66,10 +75,9 @@ class Agent:
             raise UsageError(f"A question has 1 to {MAX_QUESTION:,} characters.", 'agentmtl ask "Who …?"')
         start = time.perf_counter()
         retriever = self._index.retriever  # one generation for the whole answer
-        find = gather if self._expert.needs == "sentences" else gather_passages
-        evidence = find(retriever, question, hops=self._hops, where=where)
+        evidence = self._gather(retriever, question, where)
         gathered = time.perf_counter()
-        proposed = self._expert.propose(question, evidence)
+        proposed = self.expert.propose(question, evidence)
         candidates = exact_only(retriever.snapshot, proposed)
         trace = _trace(evidence, proposed, candidates, gathered - start, time.perf_counter() - gathered)
         answer = self._decide(question, candidates, Usage(seconds=time.perf_counter() - start), trace)
@@ -81,6 +89,11 @@ class Agent:
         """`ask` in a worker thread: the event loop stays free."""
         return await asyncio.to_thread(self.ask, question, where=where)
 
+    def _gather(self, retriever: Retriever, question: str, where: str | None) -> Evidence:
+        if self.expert.needs == "sentences":
+            return gather(retriever, question, hops=self._search.hops, where=where)
+        return gather_passages(retriever, question, self._search, where=where, model=self._hop_model)
+
     def _decide(
         self,
         question: str,
@@ -89,7 +102,7 @@ class Agent:
         trace: tuple[Mapping[str, Any], ...],
     ) -> Answer:
         if not candidates:
-            return Answer(question, "", (), 0.0, True, self._expert.name, usage, trace)
+            return Answer(question, "", (), 0.0, True, self.expert.name, usage, trace)
         best = max(candidates, key=lambda c: c.confidence)
         abstained = best.confidence < self.threshold
         text = "" if abstained else best.text

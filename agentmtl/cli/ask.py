@@ -11,6 +11,7 @@ from agentmtl.cli.output import (
     ExpertFlag,
     IndexFlag,
     JsonFlag,
+    JudgeFlag,
     dim,
     emit,
     index_folder,
@@ -38,6 +39,7 @@ def ask(
         typer.Option("--threshold", help="Abstain below this confidence; -1 is the calibrated one."),
     ] = None,
     expert: ExpertFlag = "auto",
+    judge: JudgeFlag = "auto",
     backend: BackendFlag = None,
     no_log: Annotated[
         bool, typer.Option("--no-log", help="Leave this question out of `agentmtl log`.")
@@ -63,6 +65,7 @@ def ask(
         threshold=settings.threshold,
         log=settings.log,
         expert=expert,
+        judge=judge,
         backend=settings.backend,
     )
     answer = agent.ask(question, where=where)

@@ -61,6 +61,13 @@ def reranker(
     head: Annotated[
         Path | None, typer.Option("--head", help="A reranker's head; the shipped one without it.")
     ] = None,
+    folds: Annotated[
+        Path | None,
+        typer.Option("--folds", help="Folder of rerankers fold-0, fold-1 …, for what they have not seen."),
+    ] = None,
+    queries: Annotated[
+        Path | None, typer.Option("--queries", help="A distilled query head, to measure it too.")
+    ] = None,
     limit: Limit = None,
     seed: Seed = 0,
     indexes: Indexes = INDEXES / "eval",
@@ -77,9 +84,12 @@ def reranker(
 
       agentmtl eval reranker --data ../shared/data/reading/squad --limit 300 --json
     """
+    from agentmtl.evaluate.held_out import open_folds
     from agentmtl.evaluate.reranking import evaluate_reranker
+    from agentmtl.retrieval.query_tower import load_query_tower
     from agentmtl.retrieval.rerank import load_reranker
     from agentmtl.trunk.heads import shipped_head
+    from agentmtl.trunk.loading import load_encoder
 
     folder = head or shipped_head("reranker")
     if folder is None:
@@ -91,6 +101,8 @@ def reranker(
         report = evaluate_reranker(
             data,
             load_reranker(head, used),
+            folds=open_folds(folds, lambda path: load_reranker(path, used)) if folds else None,
+            tower=load_query_tower(load_encoder(backend=used).identity, queries, used) if queries else None,
             index_root=indexes,
             backend=used,
             split=split,

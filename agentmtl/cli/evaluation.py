@@ -13,20 +13,24 @@ from agentmtl.cli import (
     evaluate_ir,
     evaluate_reading,
     evaluate_segmentation,
+    train_transfer,
 )
-from agentmtl.cli.evaluation_options import Data, Indexes, Limit, Seed, command_line, show
+from agentmtl.cli.evaluation_options import Data, Indexes, Judges, Limit, Seed, command_line, show
 from agentmtl.cli.output import (
     INDEXES,
     BackendFlag,
     EncoderFlag,
     ExpertFlag,
     JsonFlag,
+    JudgeFlag,
     QuietFlag,
     settings_from,
     watching,
 )
 
 if TYPE_CHECKING:
+    from agentmtl.agent.agent import Agent
+    from agentmtl.evaluate.answers import AgentFactory, HeldOut
     from agentmtl.retrieval.index import Index
 
 app = typer.Typer(
@@ -43,6 +47,8 @@ def multihop(
     encoder: EncoderFlag = None,
     backend: BackendFlag = None,
     hops: Annotated[int, typer.Option("--hops", help="Retrieval steps, at most.", min=1, max=4)] = 2,
+    judge: JudgeFlag = "auto",
+    judges: Judges = None,
     quiet: QuietFlag = False,
     as_json: JsonFlag = False,
 ) -> None:
@@ -55,8 +61,15 @@ def multihop(
       agentmtl eval multihop --data ../shared/data/multihop --limit 50 --json
     """
     from agentmtl.evaluate import evaluate_multihop
+    from agentmtl.evaluate.held_out import open_folds
+    from agentmtl.experts.default import embedded_judge
+    from agentmtl.retrieval.hops.judge import HopJudge
+    from agentmtl.trunk.head_network import open_head
+    from agentmtl.trunk.loading import load_encoder
 
     settings = settings_from(encoder=encoder, backend=backend)
+    used = settings.backend
+    reads = open_folds(judges, lambda path: HopJudge(open_head(path, used))) if judges else None
     with watching("indexing", quiet or as_json) as watch:
         report = evaluate_multihop(
             data,
@@ -66,6 +79,8 @@ def multihop(
             limit=limit,
             seed=seed,
             hops=hops,
+            judge=embedded_judge(judge, load_encoder(settings.encoder, backend=used).identity, used),
+            judges=reads,
             commands=(command_line(),),
             progress=watch,
         )
@@ -89,6 +104,8 @@ def answers(
             "--folds", help="Folder of heads fold-0, fold-1 …: each answers the questions it left out."
         ),
     ] = None,
+    judge: JudgeFlag = "auto",
+    judges: Judges = None,
     threshold: Annotated[float, typer.Option("--threshold", help="Abstain below it; -1: calibrated.")] = -1.0,
     plot: Annotated[
         Path | None, typer.Option("--plot", help="Write the risk–coverage plot here (PNG).")
@@ -104,20 +121,14 @@ def answers(
 
       agentmtl eval answers --data ../shared/data/multihop/hotpotqa --limit 100 --json
     """
-    from agentmtl.agent.agent import Agent
     from agentmtl.evaluate import evaluate_answers
-    from agentmtl.evaluate.answers import HeldOut
 
     settings = settings_from(encoder=encoder, backend=backend)
-    heads = sorted(folds.glob("fold-*")) if folds else []
-
-    def make(index: Index, name: str) -> Agent:
-        return Agent(index, hops=hops, expert=name, threshold=threshold, backend=settings.backend)
-
+    make = _agents(hops, expert, judge, threshold, settings.backend, folds, judges)
     with watching("indexing", quiet or as_json) as watch:
         report = evaluate_answers(
             data,
-            lambda index: HeldOut([make(index, str(f)) for f in heads]) if heads else make(index, expert),
+            make,
             index_root=indexes,
             encoder=settings.encoder,
             backend=settings.backend,
@@ -131,11 +142,52 @@ def answers(
     show(report, as_json)
 
 
+def _agents(
+    hops: int,
+    expert: str,
+    judge: str,
+    threshold: float,
+    backend: str,
+    folds: Path | None,
+    judges: Path | None,
+) -> AgentFactory:
+    """Makes an index's agent; with folds, of heads and weights that have not seen the question."""
+    from agentmtl.agent.agent import Agent
+    from agentmtl.evaluate.answers import HeldOut
+    from agentmtl.evaluate.held_out import open_folds
+    from agentmtl.experts.reader import ReaderExpert
+    from agentmtl.retrieval.hops.judge import HopJudge
+    from agentmtl.retrieval.hops.model import shipped
+    from agentmtl.trunk.head_network import open_head
+
+    readers = open_folds(folds, lambda path: ReaderExpert(open_head(path, backend))) if folds else None
+    reads = open_folds(judges, lambda path: HopJudge(open_head(path, backend))) if judges else None
+
+    def make(index: Index) -> Agent | HeldOut:
+        whole = Agent(index, hops=hops, expert=expert, judge=judge, threshold=threshold, backend=backend)
+        if readers is None and reads is None:
+            return whole
+        return HeldOut(
+            lambda question: Agent(
+                index,
+                hops=hops,
+                expert=readers.of(question) if readers else whole.expert,
+                judge=reads.of(question) if reads else judge,
+                hop_model=shipped().without(question),
+                threshold=threshold,
+                backend=backend,
+            )
+        )
+
+    return make
+
+
 app.command("demonstrations")(evaluate_demonstrations.demonstrations)
 app.command("ir")(evaluate_ir.ir)
 app.command("multihop-rag")(evaluate_ir.multihop_rag)
 app.command("segmentation")(evaluate_segmentation.segmentation)
 app.command("chunking")(evaluate_segmentation.chunking)
+app.command("heads")(train_transfer.heads)
 app.command("reading")(evaluate_reading.reading)
 app.command("reranker")(evaluate_reading.reranker)
 app.command("identifiers")(evaluate_identifiers.identifiers)

@@ -23,6 +23,11 @@ Indexes = Annotated[
     Path, typer.Option("--indexes", help="Where the sets' indexes are kept, reused by data hash.")
 ]
 
+Judges = Annotated[
+    Path | None,
+    typer.Option("--judges", help="Folder of hops heads fold-0, fold-1 …, for what they have not seen."),
+]
+
 
 def show(report: Report | SetsReport, as_json: bool) -> None:
     """A report on stdout, in either form."""

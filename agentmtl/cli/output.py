@@ -29,6 +29,10 @@ EncoderFlag = Annotated[
 BackendFlag = Annotated[
     str | None, typer.Option("--backend", help="auto, openvino, torch-bf16 or torch-fp32.")
 ]
+JudgeFlag = Annotated[
+    str,
+    typer.Option("--judge", help="Reads the chains of several hops: auto, none, or the folder of a head."),
+]
 ExpertFlag = Annotated[
     str, typer.Option("--expert", help="auto, reader, sentences, or the folder of a reader's head.")
 ]

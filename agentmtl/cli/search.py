@@ -11,6 +11,7 @@ from agentmtl.cli.output import (
     BackendFlag,
     IndexFlag,
     JsonFlag,
+    JudgeFlag,
     bold,
     dim,
     emit,
@@ -23,8 +24,10 @@ from agentmtl.errors import UsageError
 from agentmtl.schema import LEVELS, SCHEMA_VERSION
 
 if TYPE_CHECKING:
+    from agentmtl.retrieval.hits import Hits
     from agentmtl.retrieval.index import Index
     from agentmtl.schema import Hit
+    from agentmtl.trunk.encoder import Vectors
 
 RERANKED = 20  # hits that --rerank reads again
 SHOWN_KEYS = 5  # of a hit
@@ -54,6 +57,10 @@ def search(
     rerank: Annotated[
         bool, typer.Option("--rerank", help="Read the first 20 hits again, each with the query.")
     ] = False,
+    distilled: Annotated[
+        bool, typer.Option("--distilled", help="Encode the query by the head that the reranker taught.")
+    ] = False,
+    judge: JudgeFlag = "auto",
     explain: Annotated[
         bool, typer.Option("--explain", help="Show each channel's score and the matched words.")
     ] = False,
@@ -75,10 +82,10 @@ def search(
     trace: tuple[Mapping[str, Any], ...] = ()
     depth = max(settings.k, RERANKED) if rerank else settings.k
     if hops > 1 and level == "passage":
-        result = opened.search_hops(query, hops=hops, k=depth, where=task_where(where, task))
-        found, trace = result.hits, result.trace
+        found, trace = _by_hops(opened, query, hops, depth, task_where(where, task), judge, settings.backend)
     else:
-        found = opened.retrieve(query, task, level, depth, where, channel, hops)  # type: ignore[arg-type]
+        vector = _distilled(opened, query, settings.backend) if distilled else None
+        found = opened.retrieve(query, task, level, depth, where, channel, hops, vector)  # type: ignore[arg-type]
     if rerank:
         from agentmtl.retrieval.rerank import load_reranker
 
@@ -94,6 +101,24 @@ def search(
         _show(rank, hit, explain)
     if not hits:
         tell("No hits." + (" The filter may admit nothing." if where else ""))
+
+
+def _by_hops(
+    opened: Index, query: str, hops: int, k: int, where: str | None, judge: str, backend: str
+) -> tuple[Hits, tuple[Mapping[str, Any], ...]]:
+    from agentmtl.experts.default import embedded_judge
+
+    used = embedded_judge(judge, opened.settings.encoder, backend)
+    result = opened.search_hops(query, hops=hops, k=k, where=where, judge=used)
+    return result.hits, result.trace
+
+
+def _distilled(opened: Index, query: str, backend: str) -> Vectors:
+    from agentmtl.retrieval.query_tower import load_query_tower
+
+    rows = load_query_tower(opened.settings.encoder, backend=backend).encode([query])
+    vector: Vectors = rows[0]
+    return vector
 
 
 def _open(index: str | None, level: str, channel: str, backend: str) -> Index:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from agentmtl.cli import train_transfer
 from agentmtl.cli.evaluation_options import Indexes, command_line
 from agentmtl.cli.output import (
     INDEXES,
@@ -19,6 +20,7 @@ from agentmtl.cli.output import (
     watching,
     watching_steps,
 )
+from agentmtl.errors import UsageError
 from agentmtl.schema import SCHEMA_VERSION
 
 if TYPE_CHECKING:
@@ -36,6 +38,9 @@ Epochs = Annotated[int, typer.Option(min=1, help="Over the sets.")]
 Rank = Annotated[int, typer.Option(min=1, help="Of the adapters.")]
 Rate = Annotated[float, typer.Option(help="The highest learning rate.")]
 OfDrawing = Annotated[int, typer.Option("--seed", help="Of everything drawn.")]
+Layers = Annotated[int, typer.Option(min=0, help="Of the trunk, that are read; 0 for all.")]
+Start = Annotated[str, typer.Option("--start", metavar="DIR", help="A head to train further.")]
+Fold = Annotated[int, typer.Option(help="Leave this fold of multi-hop questions out; -1 for none.")]
 Limit = Annotated[int, typer.Option(min=0, help="Questions of each set; 0 for all.")]
 
 
@@ -43,15 +48,18 @@ Limit = Annotated[int, typer.Option(min=0, help="Questions of each set; 0 for al
 def reader(
     data: Data,
     out: Out,
-    epochs: Epochs = 3,
-    cloze: Annotated[int, typer.Option(min=0, help="Questions made from the text to begin with.")] = 8_000,
-    rank: Rank = 32,
-    rate: Rate = 5e-4,
-    start: Annotated[str, typer.Option("--start", help="A reader's head to train further.")] = "",
+    epochs: Annotated[int, typer.Option(min=0, help="Over the sets; 0 stops after the made questions.")] = 3,
+    cloze: Annotated[int, typer.Option(min=0, help="Questions made from the text to begin with.")] = 10_000,
+    text: Annotated[
+        list[str] | None, typer.Option("--text", metavar="DIR", help="A set for its text alone; repeat.")
+    ] = None,
+    rank: Rank = 48,
+    rate: Rate = 1e-3,
+    start: Start = "",
     indexes: Annotated[
         Path | None, typer.Option("--indexes", help="Read multi-hop sets over what is retrieved; kept here.")
     ] = None,
-    fold: Annotated[int, typer.Option(help="Leave this fold of multi-hop questions out.")] = -1,
+    fold: Fold = -1,
     folds: Annotated[int, typer.Option(min=2, help="How many folds there are.")] = 3,
     seed: OfDrawing = 0,
     limit: Limit = 0,
@@ -75,7 +83,7 @@ def reader(
     files = model_files(settings_from(encoder=encoder).encoder)
     recipe = ReaderRecipe(
         epochs=epochs, cloze=cloze, rank=rank, rate=rate, seed=seed, limit=limit, start=start,
-        fold=fold, folds=folds,
+        fold=fold, folds=folds, texts=tuple(text or ()),
     )  # fmt: skip
     with watching_steps("training", quiet or as_json) as watch:
         head = train_reader(files, data, out, recipe, command_line(), watch, indexes)
@@ -90,6 +98,9 @@ def confidence(
     data: Data,
     folds: Annotated[
         Path | None, typer.Option("--folds", help="Folder of heads fold-0, fold-1 … for multi-hop questions.")
+    ] = None,
+    judges: Annotated[
+        Path | None, typer.Option("--judges", help="Folder of hops heads fold-0, fold-1 …, to search with.")
     ] = None,
     limit: Limit = 0,
     seed: OfDrawing = 0,
@@ -108,7 +119,7 @@ def confidence(
     from agentmtl.learn.asking import calibrate_asking
 
     with watching("asking", quiet or as_json) as watch:
-        fitted = calibrate_asking(head, folds, data, indexes, limit, seed, watch)
+        fitted = calibrate_asking(head, folds, data, indexes, judges, limit, seed, watch)
     if as_json:
         emit({"schema": SCHEMA_VERSION, "head": str(head), "calibration": fitted.to_json()})
     else:
@@ -120,8 +131,12 @@ def reranker(
     data: Data,
     out: Out,
     epochs: Epochs = 1,
-    rank: Rank = 32,
-    rate: Rate = 5e-4,
+    rank: Rank = 48,
+    rate: Rate = 1e-3,
+    layers: Layers = 4,
+    start: Start = "",
+    fold: Fold = -1,
+    folds: Annotated[int, typer.Option(min=2, help="How many folds there are.")] = 2,
     seed: OfDrawing = 0,
     limit: Limit = 0,
     indexes: Indexes = INDEXES / "eval",
@@ -143,10 +158,96 @@ def reranker(
     from agentmtl.trunk.loading import model_files
 
     files = model_files(settings_from(encoder=encoder).encoder)
-    recipe = RerankerRecipe(epochs=epochs, rank=rank, rate=rate, seed=seed, limit=limit)
+    recipe = RerankerRecipe(
+        epochs=epochs, rank=rank, rate=rate, layers=layers, start=start, fold=fold, folds=folds, seed=seed,
+        limit=limit,
+    )  # fmt: skip
     with watching_steps("training", quiet or as_json) as watch:
         head = train_reranker(files, data, out, recipe, indexes, command_line(), watch)
     _show(head, out, as_json)
+
+
+@app.command("hops")
+def hops(
+    data: Data,
+    out: Out,
+    epochs: Epochs = 2,
+    rank: Rank = 48,
+    rate: Rate = 1e-3,
+    layers: Layers = 0,
+    start: Start = "",
+    folds: Annotated[int, typer.Option(min=2, help="Heads that leave one fold out, to fit weights.")] = 2,
+    seed: OfDrawing = 0,
+    limit: Limit = 300,
+    indexes: Indexes = INDEXES / "eval",
+    encoder: EncoderFlag = None,
+    quiet: QuietFlag = False,
+    as_json: JsonFlag = False,
+) -> None:
+    """Train the hops head: whether a passage is the next piece of evidence after those found so far.
+
+    Heads that leave a fold of the questions out are kept in OUT/fold-0 …, to measure with. A run that was
+    stopped goes on when the same command is given again.
+
+    Examples:
+
+      agentmtl train hops --data ../shared/data/multihop/hotpotqa --out heads/hops
+
+      agentmtl train hops --data ../shared/data/multihop/hotpotqa --out heads/quick --limit 100 --json
+    """
+    from agentmtl.learn.hops_recipe import HopsRecipe, train_hops_head
+    from agentmtl.trunk.loading import model_files
+
+    files = model_files(settings_from(encoder=encoder).encoder)
+    recipe = HopsRecipe(
+        epochs=epochs, rank=rank, rate=rate, layers=layers, start=start, folds=folds, seed=seed, limit=limit
+    )
+    with watching_steps("training", quiet or as_json) as watch:
+        head = train_hops_head(files, data, out, recipe, indexes, command_line(), watch)
+    _show(head, out, as_json)
+
+
+@app.command("queries")
+def queries(
+    data: Data,
+    out: Out,
+    teacher: Annotated[
+        Path | None,
+        typer.Option("--teacher", metavar="DIR", help="A reranker's head; the shipped one without."),
+    ] = None,
+    epochs: Epochs = 4,
+    rank: Rank = 48,
+    rate: Rate = 5e-4,
+    seed: OfDrawing = 0,
+    limit: Limit = 1_500,
+    indexes: Indexes = INDEXES / "eval",
+    encoder: EncoderFlag = None,
+    quiet: QuietFlag = False,
+    as_json: JsonFlag = False,
+) -> None:
+    """Teach the encoder's query side what the reranker knows; indexes stay as they are.
+
+    Examples:
+
+      agentmtl train queries --data ../shared/data/reading/squad --out heads/queries
+
+      agentmtl train queries --data ../shared/data/reading/squad --teacher heads/r --out heads/q --json
+    """
+    from agentmtl.learn.distil import QueriesRecipe, train_queries
+    from agentmtl.trunk.heads import shipped_head
+    from agentmtl.trunk.loading import model_files
+
+    folder = teacher or shipped_head("reranker")
+    if folder is None:
+        raise UsageError("No reranker is installed.", "Give --teacher DIR, or train one first.")
+    files = model_files(settings_from(encoder=encoder).encoder)
+    recipe = QueriesRecipe(teacher=str(folder), epochs=epochs, rank=rank, rate=rate, seed=seed, limit=limit)
+    with watching_steps("training", quiet or as_json) as watch:
+        head = train_queries(files, data, out, recipe, indexes, command_line(), watch)
+    _show(head, out, as_json)
+
+
+app.command("transfer")(train_transfer.transfer)
 
 
 def _show(head: Head, out: Path, as_json: bool) -> None:

@@ -35,7 +35,6 @@ from agentmtl.evaluate.metrics import (
 from agentmtl.evaluate.plot import OperatingPoint, plot_risk_coverage
 from agentmtl.evaluate.report import AnyReport, Report, combine, figures
 from agentmtl.index.batch import Progress
-from agentmtl.retrieval.hops.model import fold_of
 from agentmtl.retrieval.index import EncoderSpec, Index
 from agentmtl.schema import Answer, Citation, Usage
 
@@ -54,14 +53,11 @@ class AskAgent(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
 class HeldOut:
-    """Agents whose experts have each not seen one fold of the questions: a question is put to that one."""
+    """Agents made of heads that have not seen the question: `of` a question's id."""
 
-    def __init__(self, agents: Sequence[AskAgent]) -> None:
-        self._agents = tuple(agents)
-
-    def of(self, question_id: str) -> AskAgent:
-        return self._agents[fold_of(question_id, len(self._agents))]
+    of: Callable[[str], AskAgent]
 
 
 AgentFactory = Callable[[Index], AskAgent | HeldOut]

@@ -19,12 +19,15 @@ import numpy as np
 from agentmtl.errors import IngestError, UsageError
 from agentmtl.evaluate.bootstrap import Floats, Statistic, mean_of
 from agentmtl.evaluate.datasets import DataSet, Question, find_sets, read_multihop, sample
+from agentmtl.evaluate.held_out import Folds
 from agentmtl.evaluate.indexes import DEFAULT_ROOT, index_for, silent, with_titles
 from agentmtl.evaluate.metrics import Ranking, all_gold_at, mrr_at, ndcg_at, recall_at
 from agentmtl.evaluate.report import AnyReport, Report, combine, figures
 from agentmtl.index.batch import Progress
 from agentmtl.index.manifest import DEFAULT_LEVELS
 from agentmtl.retrieval.hits import Hits
+from agentmtl.retrieval.hops.beam import Judge
+from agentmtl.retrieval.hops.judge import HopJudge
 from agentmtl.retrieval.hops.model import HopModel, shipped
 from agentmtl.retrieval.hops.search import HopSettings, search_hops
 from agentmtl.retrieval.index import EncoderSpec, Index
@@ -37,6 +40,7 @@ PRIMARY = "recall@5"  # the metric a change is judged by, named beforehand
 CHANNELS: tuple[Channel, ...] = ("dense", "lexical", "fused")
 SINGLE = "fused"  # what several hops are compared with
 HOPS = "hops"
+JUDGED = "hops + judge"
 KS = (2, 5, 10)
 ALL_GOLD_K = 5
 _DEPTH = 100  # units asked for at first: as many as the fusion takes from each channel
@@ -56,6 +60,8 @@ def evaluate_multihop(
     level: Level = "passage",
     titles: bool | None = None,
     hops: int = 2,
+    judge: Judge | None = None,
+    judges: Folds[HopJudge] | None = None,
     commands: Sequence[str] = (),
     progress: Progress = silent,
 ) -> AnyReport:
@@ -63,14 +69,16 @@ def evaluate_multihop(
 
     Metrics: recall@k for each of `ks`, all-gold@5, and mrr and ndcg at the largest k. `limit` questions
     are drawn by `seed`; the corpus stays whole. `titles`: see `index_for`. Several hops are measured at
-    passage level only. Raises UsageError, IngestError and what building an index raises.
+    passage level only, and with a `judge` also without it; `judges` have each not seen a fold, and serve
+    where the judge was trained on the set. Raises UsageError, IngestError and what building an index raises.
     """
     if level == "entity" or not ks or min(ks) < 1 or max(ks) > MAX_K:
         raise UsageError(f"Sources cannot be ranked at {list(ks)} by {level}.", f"Give ks of 1 to {MAX_K}.")
     found = find_sets(data, ["multihop"])
     settings = _Settings(
-        index_root, encoder, backend, limit, seed, tuple(ks), level, titles, hops, tuple(commands)
-    )
+        index_root, encoder, backend, limit, seed, tuple(ks), level, titles, hops, judge, judges,
+        tuple(commands),
+    )  # fmt: skip
     reports = [_evaluate(read_multihop(folder), settings, progress) for folder in found.sets]
     if found.single:
         return reports[0]
@@ -88,6 +96,8 @@ class _Settings:
     level: Level
     titles: bool | None
     hops: int
+    judge: Judge | None
+    judges: Folds[HopJudge] | None
     commands: tuple[str, ...]
 
 
@@ -104,8 +114,10 @@ def _evaluate(data: DataSet, settings: _Settings, progress: Progress) -> Report:
     index.add_stream()
     built = time.perf_counter()
     methods = methods_of(index, data, settings.ks, settings.level, settings.hops)
+    if HOPS in methods and settings.judge is not None:
+        methods[JUDGED] = _by_judged_hops(index, data, settings.hops, settings.judge, settings.judges)
     columns = measure(index, questions, methods, settings.ks)
-    default = HOPS if HOPS in methods else SINGLE
+    default = next(name for name in (JUDGED, HOPS, SINGLE) if name in methods)
     measured = {name: {metric: mean_of(c) for metric, c in cs.items()} for name, cs in columns.items()}
     compared = _compare(columns, default)
     ended = time.perf_counter()
@@ -180,6 +192,18 @@ def _by_hops(index: Index, data: DataSet, settings: HopSettings) -> Rank:
     return rank
 
 
+def _by_judged_hops(
+    index: Index, data: DataSet, hops: int, judge: Judge, judges: Folds[HopJudge] | None
+) -> Rank:
+    """Every chain judged by a head that has not seen the question, where there are such heads."""
+
+    def rank(question: Question, vector: Vectors) -> Ranking:
+        mine = judges.of(question.id) if judges and judges.parts[0].is_trained_on(data.sha256) else judge
+        return _by_hops(index, data, HopSettings(hops=hops, judge=mine))(question, vector)
+
+    return rank
+
+
 def is_fitted_on(model: HopModel, data: DataSet) -> bool:
     """Whether the weights were fitted on questions of this set."""
     return any(entry["sha256"] == data.sha256 for entry in model.card["data"].values())
@@ -211,8 +235,10 @@ def _measure(ranking: Ranking, question: Question, ks: Sequence[int]) -> dict[st
 
 
 def _compare(columns: Mapping[str, Mapping[str, Floats]], default: str) -> dict[str, dict[str, Statistic]]:
-    """The default against every other method, and the fusion against its channels."""
-    pairs = [(default, other) for other in columns if other != default]
+    """The default against every other method, the hop search without a judge too, and the fusion against its
+    channels."""
+    whole = {default, HOPS} & set(columns)
+    pairs = [(a, b) for a in sorted(whole) for b in columns if b not in (a, JUDGED)]
     if default != SINGLE:
         pairs += [(SINGLE, channel) for channel in CHANNELS if channel != SINGLE]
     return {f"{a} - {b}": {m: mean_of(columns[a][m] - columns[b][m]) for m in columns[a]} for a, b in pairs}

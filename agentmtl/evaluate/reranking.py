@@ -8,22 +8,28 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from agentmtl.evaluate.bootstrap import mean_of
-from agentmtl.evaluate.datasets import KINDS, DataSet, find_sets, read_set, sample
+from agentmtl.evaluate.datasets import KINDS, DataSet, Question, find_sets, read_set, sample
+from agentmtl.evaluate.held_out import Folds
 from agentmtl.evaluate.indexes import DEFAULT_ROOT, index_for, silent
 from agentmtl.evaluate.metrics import Ranking, mrr_at, ndcg_at, recall_at
 from agentmtl.evaluate.report import AnyReport, Report, combine, figures
 from agentmtl.index.batch import Progress
 from agentmtl.retrieval.hits import Hits
 from agentmtl.retrieval.index import EncoderSpec
+from agentmtl.retrieval.query_tower import QueryTower
 from agentmtl.retrieval.rerank import DEPTH, Reranker
+from agentmtl.retrieval.retriever import Channel, Retriever
+from agentmtl.trunk.encoder import Vectors
 
 BENCHMARK = "reranker"
 FUSED, RERANKED = "fused", "reranked"
+DENSE, DISTILLED, FUSED_DISTILLED = "dense", "dense distilled", "fused distilled"
 _K = 10
 _HITS = 60  # asked for, so that ten distinct sources are among them
 
@@ -32,6 +38,8 @@ def evaluate_reranker(
     data: Path,
     reranker: Reranker,
     *,
+    folds: Folds[Reranker] | None = None,
+    tower: QueryTower | None = None,
     index_root: Path = DEFAULT_ROOT,
     encoder: EncoderSpec = "default",
     backend: str = "auto",
@@ -43,62 +51,92 @@ def evaluate_reranker(
 ) -> AnyReport:
     """The fused search with and without the reranker on a set, or on every one in a folder.
 
-    Raises UsageError, IngestError and what building an index raises.
+    `folds`: rerankers that have each not seen a fold, for sets that the reranker was trained on. `tower`: the
+    distilled query side, measured as the dense channel and in the fusion. Raises UsageError, IngestError and
+    what building an index raises.
     """
     found = find_sets(data, KINDS)
-    reports = [
-        _evaluate(
-            read_set(folder, split), reranker, index_root, encoder, backend, limit, seed, commands, progress
-        )
-        for folder in found.sets
-    ]
+    settings = _Settings(
+        reranker, folds, tower, index_root, encoder, backend, limit, seed, tuple(commands), progress
+    )
+    reports = [_evaluate(read_set(folder, split), settings) for folder in found.sets]
     if found.single:
         return reports[0]
     return combine(BENCHMARK, str(data), seed, reports, found.skipped)
 
 
-def _evaluate(
-    data: DataSet,
-    reranker: Reranker,
-    root: Path,
-    encoder: EncoderSpec,
-    backend: str,
-    limit: int | None,
-    seed: int,
-    commands: Sequence[str],
-    progress: Progress,
-) -> Report:
+@dataclass(frozen=True, slots=True)
+class _Settings:
+    reranker: Reranker
+    folds: Folds[Reranker] | None
+    tower: QueryTower | None
+    index_root: Path
+    encoder: EncoderSpec
+    backend: str
+    limit: int | None
+    seed: int
+    commands: tuple[str, ...]
+    progress: Progress
+
+    def reranker_for(self, data: DataSet, question: Question) -> Reranker:
+        """One that has not seen the question, where there is one."""
+        held_out = self.folds is not None and self.folds.parts[0].is_trained_on(data.sha256)
+        return self.folds.of(question.id) if self.folds and held_out else self.reranker
+
+
+def _evaluate(data: DataSet, settings: _Settings) -> Report:
     started = time.perf_counter()
-    questions = sample([q for q in data.questions if q.gold], limit, seed)
-    index = index_for(data, root, encoder=encoder, backend=backend, progress=progress)
+    questions = sample([q for q in data.questions if q.gold], settings.limit, settings.seed)
+    index = index_for(
+        data, settings.index_root, encoder=settings.encoder, backend=settings.backend,
+        progress=settings.progress,
+    )  # fmt: skip
     index.add_stream()
-    rows: dict[str, list[dict[str, float]]] = {FUSED: [], RERANKED: []}
+    rows: dict[str, list[dict[str, float]]] = {}
     spent = 0.0
     for question in questions:
-        hits = index.retriever.retrieve(question.question, k=_HITS, where=question.where)
+        gold = set(question.gold)
+        found = _first_stage(index.retriever, question, settings.tower)
         at = time.perf_counter()
-        reordered = reranker.rerank(question.question, hits)
+        found[RERANKED] = settings.reranker_for(data, question).rerank(question.question, found[FUSED])
         spent += time.perf_counter() - at
-        for name, ranked in ((FUSED, hits), (RERANKED, reordered)):
-            rows[name].append(_metrics(by_source(ranked), set(question.gold)))
-    measured = {
-        name: {metric: mean_of([row[metric] for row in mine]) for metric in mine[0]}
-        for name, mine in rows.items()
+        for name, hits in found.items():
+            rows.setdefault(name, []).append(_metrics(by_source(hits), gold))
+    columns = {n: {m: np.array([row[m] for row in mine]) for m in mine[0]} for n, mine in rows.items()}
+    measured = {n: {m: mean_of(column) for m, column in mine.items()} for n, mine in columns.items()}
+    pairs = [(RERANKED, FUSED)]
+    if settings.tower is not None:
+        pairs += [(DISTILLED, DENSE), (FUSED_DISTILLED, FUSED)]
+    compared = {
+        f"{a} - {b}": {m: mean_of(columns[a][m] - columns[b][m]) for m in columns[a]} for a, b in pairs
     }
-    gained = {
-        metric: mean_of([a[metric] - b[metric] for a, b in zip(rows[RERANKED], rows[FUSED], strict=True)])
-        for metric in rows[FUSED][0]
-    }
-    compared = {f"{RERANKED} - {FUSED}": gained}
+    trained = settings.reranker.is_trained_on(data.sha256)
     return Report(
-        BENCHMARK, data.name, len(questions), seed, figures(measured, seed), RERANKED,
-        time.perf_counter() - started, tuple(commands), figures(compared, seed),
+        BENCHMARK, data.name, len(questions), settings.seed, figures(measured, settings.seed), RERANKED,
+        time.perf_counter() - started, settings.commands, figures(compared, settings.seed),
         details={
-            "sha256": data.sha256, "depth": DEPTH, "weight": reranker.weight,
+            "sha256": data.sha256, "depth": DEPTH, "weight": settings.reranker.weight,
+            "trained on": trained, "held out": trained and settings.folds is not None,
             "milliseconds a question": 1000 * spent / len(questions),
         },
         measured=measured, compared=compared,
     )  # fmt: skip
+
+
+def _first_stage(retriever: Retriever, question: Question, tower: QueryTower | None) -> dict[str, Hits]:
+    """The hits of every way of searching once."""
+    found = {FUSED: retriever.retrieve(question.question, k=_HITS, where=question.where)}
+    if tower is None:
+        return found
+    vector = tower.encode([question.question])[0]
+    ways: list[tuple[str, Channel, Vectors | None]] = [
+        (DENSE, "dense", None), (DISTILLED, "dense", vector), (FUSED_DISTILLED, "fused", vector),
+    ]  # fmt: skip
+    for name, channel, row in ways:
+        found[name] = retriever.retrieve(
+            question.question, k=_HITS, where=question.where, channel=channel, vector=row
+        )
+    return found
 
 
 def _metrics(ranking: Ranking, gold: set[str]) -> dict[str, float]:

@@ -17,11 +17,14 @@ from numpy.typing import NDArray
 from agentmtl.errors import UsageError
 from agentmtl.evaluate.answer_metrics import contains_answer
 from agentmtl.evaluate.datasets import DataSet, Question, kind_of, read_multihop, read_reading, sample
+from agentmtl.evaluate.held_out import Folds, open_folds
 from agentmtl.evaluate.indexes import index_for
 from agentmtl.experts.reader import ReaderExpert, asks_yes_or_no
 from agentmtl.experts.reading import Calibration, Features
 from agentmtl.retrieval.hops.evidence import gather_passages
-from agentmtl.retrieval.hops.model import fold_of
+from agentmtl.retrieval.hops.judge import HopJudge
+from agentmtl.retrieval.hops.model import shipped
+from agentmtl.retrieval.hops.search import HopSettings
 from agentmtl.trunk.head_network import open_head
 from agentmtl.trunk.heads import load_head, save_head
 
@@ -44,27 +47,30 @@ def calibrate_asking(
     folds: Path | None,
     sets: Sequence[Path],
     indexes: Path,
+    judges: Path | None = None,
     limit: int = 0,
     seed: int = 0,
     watch: Callable[[int], None] = lambda questions: None,
 ) -> Calibration:
     """Fit the confidence of a head's answers and write it into its card.
 
-    `folds` holds heads fold-0, fold-1 … for the questions of multi-hop sets; without it the head itself reads
-    them. `limit` questions of each set. Raises UsageError where no answer was right, or all were.
+    `folds` holds heads fold-0, fold-1 … for the questions of multi-hop sets, and `judges` those of the hops
+    head; without them the head itself reads them, and no chain is judged. `limit` questions of each set.
+    Raises UsageError where no answer was right, or all were.
     """
     whole = ReaderExpert(open_head(head))
-    parts = [ReaderExpert(open_head(f)) for f in sorted(folds.glob("fold-*"))] if folds else []
+    parts = open_folds(folds, lambda path: ReaderExpert(open_head(path))) if folds else None
+    reads = open_folds(judges, lambda path: HopJudge(open_head(path))) if judges else None
 
     def reader_of(question: Question) -> ReaderExpert:
-        return parts[fold_of(question.id, len(parts))] if parts else whole
+        return parts.of(question.id) if parts else whole
 
     asked = []
     for folder in sets:
         reading = kind_of(folder) == "reading"
         data = read_reading(folder, "train") if reading else read_multihop(folder)
         readers = (lambda question: whole) if reading else reader_of
-        asked.append(ask_all(data, readers, indexes, limit, seed, watch))
+        asked.append(ask_all(data, readers, reads, indexes, limit, seed, watch))
     calibration = fit_asked(asked)
     loaded = load_head(head)
     kept = Calibration.of(loaded.card)
@@ -75,7 +81,13 @@ def calibrate_asking(
 
 
 def ask_all(
-    data: DataSet, readers: Readers, indexes: Path, limit: int, seed: int, watch: Callable[[int], None]
+    data: DataSet,
+    readers: Readers,
+    judges: Folds[HopJudge] | None,
+    indexes: Path,
+    limit: int,
+    seed: int,
+    watch: Callable[[int], None],
 ) -> Asked:
     """Every question of a set that has a short answer, or none, asked of its index."""
     index = index_for(data, indexes)
@@ -85,7 +97,11 @@ def ask_all(
         q for q in data.questions if (q.answers or not q.answerable) and not asks_yes_or_no(q.question)
     ]
     for question in sample(questions, limit or None, seed):
-        evidence = gather_passages(index.retriever, question.question, where=question.where)
+        settings = HopSettings(judge=judges.of(question.id) if judges else None)
+        model = shipped().without(question.id)
+        evidence = gather_passages(
+            index.retriever, question.question, settings, where=question.where, model=model
+        )
         found = readers(question).features(question.question, evidence)
         watch(1)
         if found is not None:

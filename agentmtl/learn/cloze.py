@@ -13,13 +13,14 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from random import Random
 
-from agentmtl.evaluate.reading_examples import ReadingExample, occurrences
+from agentmtl.evaluate.reading_examples import AnswerKind, ReadingExample, occurrences
 from agentmtl.ingest.entities import proper_names
 from agentmtl.ingest.sentences import split_sentences
 from agentmtl.schema import Document
 
 AROUND = 14  # words of the sentence that are kept around the answer
 LEAST_WORDS = 7  # of a sentence
+APART = 0.7  # of the others whose answer recurs are asked over the text without their own sentence
 FALSE = 0.3  # of the questions get a name that makes them false
 DROPPED = 0.12  # of the words
 _NUMBER = re.compile(r"(?<![\w.,])\d[\d,.]*\d(?![\w])|(?<![\w.,])\d(?![\w.,])")
@@ -70,10 +71,20 @@ def _question(document: Document, names: Sequence[str], random: Random, id_: str
         before, after = _exchange(text, (start, end), answer, random.choice(others), random.choice(names))
     said = text[answer.start : answer.end]
     question = _asked(before, after, _question_word(said, answer.name, random), random)
-    spans = () if false else occurrences(text, [said])
-    yield ReadingExample(
-        id_, f"cloze:{document.source_id}", question, text, document.title, spans, "none" if false else "span"
-    )
+    context = _without(text, (start, end), said) if not false and random.random() < APART else text
+    spans = () if false else occurrences(context, [said])
+    kind: AnswerKind = "none" if false else "span"
+    yield ReadingExample(id_, f"cloze:{document.source_id}", question, context, document.title, spans, kind)
+
+
+def _without(text: str, sentence: tuple[int, int], answer: str) -> str:
+    """The text without the sentence that the question was made from, where the answer stands elsewhere too.
+
+    What is left has to be matched by meaning (recurring spans: Ram et al., arXiv 2101.00438, section 3).
+    """
+    start, end = sentence
+    left = f"{text[:start].rstrip()} {text[end:].lstrip()}".strip()
+    return left if occurrences(left, [answer]) else text
 
 
 def _exchange(

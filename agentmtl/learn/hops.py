@@ -66,7 +66,7 @@ def load(folder: Path, indexes: Path, seed: int) -> TrainSet:
     data = read_multihop(folder)
     index = index_for(data, indexes)
     index.add_stream()
-    parts = _parts(folder)
+    parts = parts_of(folder)
     pool = [q for q in data.questions if q.gold and parts.get(q.id, TRAIN_PART) == TRAIN_PART]
     graph = graph_of(index.retriever)
     units = index.snapshot.units("passage", graph.addresses(np.arange(graph.passages)))
@@ -82,7 +82,7 @@ def load(folder: Path, indexes: Path, seed: int) -> TrainSet:
     return TrainSet(data.name, data.sha256, questions, graph, sources, tuple(asked), folds)
 
 
-def _parts(folder: Path) -> dict[str, str]:
+def parts_of(folder: Path) -> dict[str, str]:
     """The official part of each question, where the file says so."""
     lines = (folder / "questions.jsonl").read_text("utf-8").splitlines()
     records = [json.loads(line) for line in lines if line.strip()]

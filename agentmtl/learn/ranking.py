@@ -10,9 +10,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from agentmtl.evaluate.datasets import DataSet, Question, kind_of, read_multihop, read_reading, sample
 from agentmtl.evaluate.indexes import index_for, with_titles
@@ -20,6 +21,7 @@ from agentmtl.evaluate.reading_examples import headed
 from agentmtl.learn.reader import run_module
 from agentmtl.learn.training import by_length
 from agentmtl.retrieval.rerank import SCORE, standardised
+from agentmtl.trunk.encoder import Vectors
 from agentmtl.trunk.pairs import PairCutter, Window
 
 if TYPE_CHECKING:
@@ -35,21 +37,27 @@ _DEV_PAIRS = 32  # scored at once
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """A question's hits, best first: `texts`, their fused `scores` and which are `gold`, all (n,)."""
+    """A question's hits, best first: `texts`, their fused `scores` and which are `gold`, all (n,), and their
+    `vectors` (n, d)."""
 
     id: str
+    set: str
     split_by: str
     question: str
     texts: tuple[str, ...]
     scores: tuple[float, ...]
     gold: tuple[bool, ...]
+    vectors: Vectors
 
 
-def groups_of(folder: Path, indexes: Path, limit: int = 0, seed: int = 0) -> list[Group]:
-    """The groups of a set whose hits hold a gold passage and another: of a reading set's train file (split by
-    article), or of a multi-hop set. Raises what building its index raises."""
-    data = read_reading(folder, "train") if kind_of(folder) == "reading" else read_multihop(folder)
+def groups_of(
+    folder: Path, indexes: Path, limit: int = 0, seed: int = 0, split: str = "train"
+) -> list[Group]:
+    """The groups of a set whose hits hold a gold passage and another: of a reading set's file for the split,
+    or of a multi-hop set. Raises what building its index raises."""
+    data = read_reading(folder, split) if kind_of(folder) == "reading" else read_multihop(folder)
     index = index_for(data, indexes)
+    index.add_stream()
     titles = {d.source_id: d.title for d in data.documents}
     questions = sample([q for q in data.questions if q.gold], limit or None, seed)
     found = []
@@ -60,9 +68,7 @@ def groups_of(folder: Path, indexes: Path, limit: int = 0, seed: int = 0) -> lis
     return found
 
 
-def _vectors(
-    index: Index, questions: Sequence[Question]
-) -> Iterator[np.ndarray[tuple[int], np.dtype[np.float32]]]:
+def _vectors(index: Index, questions: Sequence[Question]) -> Iterator[Vectors]:
     yield from index.encoder.encode([q.question for q in questions], "query")
 
 
@@ -70,7 +76,7 @@ def _group(
     index: Index,
     data: DataSet,
     question: Question,
-    vector: np.ndarray[tuple[int], np.dtype[np.float32]],
+    vector: Vectors,
     titles: dict[str, str],
 ) -> Group:
     hits = index.retriever.retrieve(question.question, k=DEPTH, where=question.where, vector=vector)
@@ -78,11 +84,13 @@ def _group(
     gold = set(question.gold)
     return Group(
         question.id,
+        data.name,
         titles.get(question.gold[0], "") if data.kind == "reading" else f"{data.name}:{question.id}",
         question.question,
         tuple(headed(hit.unit.title if titled else "", hit.text) for hit in hits),
         tuple(float(score) for score in hits.scores),
         tuple(hit.unit.source_id in gold for hit in hits),
+        hits.vectors(),
     )
 
 
@@ -114,7 +122,7 @@ class RankingTask:
             group = self._train[i]
             drawn = _drawn(group, Random(f"{self._seed}:{self._epoch}:{group.id}"))
             texts = [group.texts[n] for n in drawn]
-            windows += _first_windows(self._cutter, group.question, texts)
+            windows += self._cutter.first_windows([group.question] * len(texts), texts)
         scores = run_module(module, self._cutter, windows)[SCORE][:, 0, 0].view(len(batch), -1)
         return torch.nn.functional.cross_entropy(
             scores, torch.zeros(len(batch), dtype=torch.long, device=scores.device)
@@ -135,17 +143,9 @@ def _drawn(group: Group, random: Random) -> list[int]:
     return [random.choice(golds), *random.choices(others, weights, k=NEGATIVES)]
 
 
-def _first_windows(cutter: PairCutter, question: str, texts: Sequence[str]) -> list[Window]:
-    """One window a text: what does not fit is not learned from."""
-    found: dict[int, Window] = {}
-    for window in cutter.windows([question] * len(texts), texts):
-        found.setdefault(window.pair, window)
-    return [found[n] for n in range(len(texts))]
-
-
 def dev_scores(module: torch.nn.Module, cutter: PairCutter, group: Group) -> list[float]:
     """The head's score of each of a group's texts."""
-    windows = _first_windows(cutter, group.question, group.texts)
+    windows = cutter.first_windows([group.question] * len(group.texts), group.texts)
     found: list[float] = []
     for at in range(0, len(windows), _DEV_PAIRS):
         found += run_module(module, cutter, windows[at : at + _DEV_PAIRS])[SCORE][:, 0, 0].tolist()
@@ -161,9 +161,14 @@ def best_weight(groups: Sequence[Group], own: Sequence[Sequence[float]]) -> tupl
 
 def mean_mrr(groups: Sequence[Group], own: Sequence[Sequence[float]], weight: float) -> float:
     """Mean reciprocal rank of the first gold text, by fused + weight · own."""
-    ranks = []
-    for group, mine in zip(groups, own, strict=True):
-        total = standardised(np.array(group.scores)) + weight * np.array(mine)
-        order = np.argsort(-total, kind="stable")
-        ranks.append(1.0 / (1 + next(at for at, n in enumerate(order.tolist()) if group.gold[n])))
-    return float(np.mean(ranks))
+    totals = [
+        standardised(np.array(g.scores)) + weight * np.array(mine)
+        for g, mine in zip(groups, own, strict=True)
+    ]
+    return float(np.mean([first_gold_rank(g, total) for g, total in zip(groups, totals, strict=True)]))
+
+
+def first_gold_rank(group: Group, scores: NDArray[np.floating[Any]]) -> float:
+    """1 / the rank of the first gold one by `scores` (n,); of equal ones the earlier comes first."""
+    order = np.argsort(-scores, kind="stable").tolist()
+    return 1.0 / (1 + next(at for at, n in enumerate(order) if group.gold[n]))

@@ -10,8 +10,10 @@ import numpy as np
 
 from agentmtl.index.snapshot import Address, Snapshot
 from agentmtl.index.tokens import words
+from agentmtl.index.vectors import vectors_of
 from agentmtl.retrieval.ranking import Floats, Ranking
 from agentmtl.schema import Hit, Level, MatchedKey
+from agentmtl.trunk.encoder import Vectors
 
 ChannelScores = Mapping[str, Mapping[Address, float]]
 KeysOf = Callable[[Address], tuple[MatchedKey, ...]]
@@ -72,6 +74,12 @@ class Hits(Sequence[Hit]):
     def snapshot(self) -> Snapshot:
         """The generation that was searched."""
         return self._snapshot
+
+    def vectors(self) -> Vectors:
+        """(len(self), d): the vectors of the units, as the index holds them."""
+        segments = self._snapshot.segments
+        rows = [vectors_of(segments[n].levels[self.level].flat)[position] for n, position in self.addresses]
+        return np.array(rows, np.float32).reshape(len(rows), self._snapshot.settings.encoder.dimension)
 
     def rescored(self, channel: str, own: Sequence[float], total: Sequence[float]) -> Hits:
         """The first len(total) units in the order of `total`, then the others as they were.

@@ -28,12 +28,13 @@ from agentmtl.ingest import Chunking, Limits
 from agentmtl.retrieval.fitted import fitted_values
 from agentmtl.retrieval.hits import Hits
 from agentmtl.retrieval.hops import HopResult, HopSettings, search_hops
+from agentmtl.retrieval.hops.beam import Judge
 from agentmtl.retrieval.naming import keys_of, refuse_other_settings
 from agentmtl.retrieval.retriever import Channel, Retriever, task_filter
 from agentmtl.schema import Demonstration, Document, Level
 from agentmtl.tasks import Task
 from agentmtl.trunk import describe_mismatch, load_encoder
-from agentmtl.trunk.encoder import Encoder
+from agentmtl.trunk.encoder import Encoder, Vectors
 
 DEFAULT_STREAMS = ("default",)  # tokenisers whose identifiers a new index has
 EncoderSpec = Any  # a name, a path, an Encoder or a LangChain Embeddings
@@ -189,12 +190,14 @@ class Index:
         where: str | None = None,
         channel: Channel = "fused",
         hops: int = 1,
+        vector: Vectors | None = None,
     ) -> Hits:
         """The k best units of `level` for a text or a vector (d,); see `Retriever.retrieve`.
 
         `task` keeps to units whose metadata `task` has that name; `where` is a filter expression
         (`agentmtl.index.filters`). A vector is searched by the dense channel alone. With `hops` 2 to 4,
-        passages for a question that needs several of them: `agentmtl.retrieval.hops`.
+        passages for a question that needs several of them: `agentmtl.retrieval.hops`. `vector` (d,) stands
+        for a text where the caller has one, of `agentmtl.retrieval.query_tower` say.
         """
         if task is not None:
             where = task_filter(where, task)
@@ -202,7 +205,7 @@ class Index:
             if level != "passage" or not isinstance(query, str):
                 raise UsageError("Several hops find passages for a question.", "Leave hops or level out.")
             return self.search_hops(query, hops=hops, k=k, where=where).hits
-        return self._retriever.retrieve(query, level=level, k=k, where=where, channel=channel)
+        return self._retriever.retrieve(query, level=level, k=k, where=where, channel=channel, vector=vector)
 
     async def aretrieve(
         self,
@@ -218,10 +221,20 @@ class Index:
         return await asyncio.to_thread(self.retrieve, query, task, level, k, where, channel, hops)
 
     def search_hops(
-        self, question: str, *, hops: int = 2, k: int = 10, where: str | None = None
+        self,
+        question: str,
+        *,
+        hops: int = 2,
+        k: int = 10,
+        where: str | None = None,
+        judge: Judge | None = None,
     ) -> HopResult:
-        """Passages over several hops, with the trace of how each was come to; see `search_hops`."""
-        return search_hops(self.retriever, question, k=k, where=where, settings=HopSettings(hops=hops))
+        """Passages over several hops, with the trace of how each was come to; see `search_hops`.
+
+        `judge` reads the best chains again (`agentmtl.retrieval.hops.judge.load_judge`).
+        """
+        settings = HopSettings(hops=hops, judge=judge)
+        return search_hops(self.retriever, question, k=k, where=where, settings=settings)
 
     @property
     def retriever(self) -> Retriever:

@@ -37,6 +37,10 @@ class Reranker:
         self._network = network
         self.weight = weight
 
+    def is_trained_on(self, sha256: str) -> bool:
+        """Whether the head learned from the set with this hash."""
+        return any(entry["sha256"] == sha256 for entry in self._network.head.card.data.values())
+
     def rerank(self, query: str, hits: Hits, *, depth: int = DEPTH, instruction: str = "") -> Hits:
         """The hits with the first `depth` of them in their new order; the others follow as they were.
 
@@ -75,6 +79,12 @@ def pair_scores(network: HeadNetwork, queries: Sequence[str], texts: Sequence[st
     for window, logits in zip(windows, network.run(windows), strict=True):
         found[window.pair] = max(found[window.pair], float(logits[SCORE][0, 0]))
     return found
+
+
+def logits_of(network: HeadNetwork, output: str, firsts: Sequence[str], seconds: Sequence[str]) -> Floats:
+    """(n,) first logit of a head's output at [CLS] for pairs of texts, cut at the head's length."""
+    windows = network.cutter.first_windows(firsts, seconds)
+    return np.array([float(logits[output][0, 0]) for logits in network.run(windows)])
 
 
 def standardised(scores: Floats) -> Floats:

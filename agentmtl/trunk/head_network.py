@@ -128,7 +128,9 @@ class _OpenVino:
 
         self._names = list(head.card.outputs)
         outputs = json.dumps(dict(head.card.outputs))
-        key = key_of("head", files.identity.weights, digest, outputs, head.card.scale, _FORMAT)
+        key = key_of(
+            "head", files.identity.weights, digest, outputs, head.card.scale, head.card.layers, _FORMAT
+        )
         network = cached_network(key, cache_dir, lambda target: self._convert(head, files, cutter, target))
         self._attach(compiled_queue(network)[0])
 

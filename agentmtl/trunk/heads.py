@@ -33,8 +33,8 @@ Tensor = NDArray[np.float32]
 class HeadCard:
     """`trunk`: the hash of the weights it adapts, and `trunk_name` what they are called. `scale`: of B·A.
 
-    `outputs`: name → numbers a token. `data`: sets with hash, records and licence;
-    `calibration`: what the expert needs to read its scores.
+    `layers`: it reads the trunk's first so many, 0 all of them. `outputs`: name → numbers a token. `data`:
+    sets with hash, records and licence; `calibration`: what the expert needs to read its scores.
     """
 
     task: str
@@ -50,6 +50,7 @@ class HeadCard:
     seed: int = 0
     metrics: Mapping[str, Any] = field(default_factory=dict)
     calibration: Mapping[str, Any] = field(default_factory=dict)
+    layers: int = 0
     format: int = FORMAT
 
     def to_json(self) -> dict[str, Any]:

@@ -82,6 +82,20 @@ class PairCutter:
             found += self._cut(pair, known[first], *second)
         return found
 
+    def first_windows(self, firsts: Sequence[str], seconds: Sequence[str]) -> list[Window]:
+        """One window a pair: the beginning of the second text, as much as fits."""
+        found: dict[int, Window] = {}
+        for window in self.windows(firsts, seconds):
+            found.setdefault(window.pair, window)
+        return [found[pair] for pair in range(len(seconds))]
+
+    def singles(self, texts: Sequence[str]) -> list[Window]:
+        """One window a text alone, [CLS] text [SEP], as the trunk reads what it embeds."""
+        return [
+            self._window(n, [self._first], ids[: self._max_length - 2], offsets[: self._max_length - 2])
+            for n, (ids, offsets) in enumerate(self._encode(texts))
+        ]
+
     def _encode(self, texts: Sequence[str]) -> list[tuple[list[int], list[tuple[int, int]]]]:
         clean = [text[:MAX_CHARACTERS].encode("utf-8", "replace").decode("utf-8") for text in texts]
         found = self._tokenizer.encode_batch(clean, add_special_tokens=False)
@@ -99,7 +113,8 @@ class PairCutter:
     def _window(self, pair: int, head: list[int], part: list[int], offsets: list[tuple[int, int]]) -> Window:
         ids = np.array([*head, *part, self._last], np.int64)
         types = np.zeros(len(ids), np.int64)
-        types[len(head) :] = 1
+        if len(head) > 1:
+            types[len(head) :] = 1
         places = np.full((len(ids), 2), -1, np.int64)
         if part:
             places[len(head) : -1] = offsets

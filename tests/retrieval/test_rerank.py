@@ -41,7 +41,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     for name in ("train", "test"):
         (data / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     files = tiny_trunk(place / "trunk")
-    recipe = RerankerRecipe(rank=4, max_length=64, epochs=1, rate=2e-3, batch=4)
+    recipe = RerankerRecipe(rank=4, layers=1, max_length=64, epochs=1, rate=2e-3, batch=4)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("agentmtl.learn.ranking.index_for", hashing_index)
         train_reranker(files, [data], place / "head", recipe, place / "ix")
@@ -105,8 +105,8 @@ def test_it_is_measured_against_the_fused_search(trained: tuple[Path, Path], tmp
 
 def test_the_weight_is_the_one_that_ranks_best() -> None:
     groups = [
-        Group("1", "g", "q", ("a", "b"), (2.0, 1.0), (False, True)),
-        Group("2", "h", "q", ("a", "b"), (2.0, 1.0), (True, False)),
+        Group("1", "s", "g", "q", ("a", "b"), (2.0, 1.0), (False, True), np.eye(2, dtype=np.float32)),
+        Group("2", "s", "h", "q", ("a", "b"), (2.0, 1.0), (True, False), np.eye(2, dtype=np.float32)),
     ]
     own = [[-1.0, 1.0], [0.1, 0.0]]
     assert mean_mrr(groups, own, 0.0) == 0.75

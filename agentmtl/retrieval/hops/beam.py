@@ -8,8 +8,9 @@ wherever it stands in it. Path scores and the beam follow MDR (arXiv 2009.12756,
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Protocol
 
 import numpy as np
 
@@ -73,6 +74,15 @@ class Limits:
     least_gain: float = 0.0  # probability below which the best new chain is not followed further
 
 
+class Judge(Protocol):
+    """Scores the `read` best chains of a hop again (`agentmtl.retrieval.hops.judge`)."""
+
+    @property
+    def read(self) -> int: ...
+
+    def __call__(self, graph: PassageGraph, question: str, chains: Sequence[Chain]) -> list[float]: ...
+
+
 def expand(
     graph: PassageGraph,
     asked: Asked,
@@ -80,6 +90,7 @@ def expand(
     updaters: Sequence[QueryUpdater],
     limits: Limits,
     started: float,
+    judge: Judge | None = None,
 ) -> Beam:
     """Run the beam. The first hop is the question's own candidates."""
     scores = model("question", asked.features)
@@ -90,7 +101,7 @@ def expand(
         if limits.seconds and time.perf_counter() - started > limits.seconds:
             beam.stopped = "time"
             break
-        front = _hop(graph, asked, model, updaters, limits, front, hop, beam)
+        front = _hop(graph, asked, model, updaters, limits, front, hop, beam, judge)
         if not front:
             beam.stopped = "nothing new"
             break
@@ -109,30 +120,31 @@ def _hop(
     front: Sequence[Chain],
     hop: int,
     beam: Beam,
+    judge: Judge | None,
 ) -> list[Chain]:
     begun = time.perf_counter()
     parents = Parents(
         np.array([c.passage for c in front], np.int64), np.array([c.score for c in front], np.float64)
     )
-    found: dict[int, Chain] = {}
+    chains: list[Chain] = []
     counts: dict[str, int] = {}
     for updater in updaters:
         steps = updater.propose(graph, asked, parents)
         counts[updater.name] = len(steps)
-        for chain in _best_steps(
-            steps, model(updater.kind, steps.features), front, updater.name, hop, limits
-        ):
-            beam.credit(chain)
-            if chain.passage not in found or found[chain.passage].score < chain.score:
-                found[chain.passage] = chain
+        chains += _best_steps(steps, model(updater.kind, steps.features), front, updater.name, hop)
+    if judge is not None:
+        chains = judged(chains, judge.read, lambda best: judge(graph, asked.text, best))
+    found: dict[int, Chain] = {}
+    for chain in chains:
+        beam.credit(chain)
+        if chain.passage not in found or found[chain.passage].score < chain.score:
+            found[chain.passage] = chain
     kept = sorted(found.values(), key=lambda c: (-c.score, c.passage))[: limits.width]
     beam.notes.append(HopNote(hop, parents.passages, counts, tuple(kept), time.perf_counter() - begun))
     return kept
 
 
-def _best_steps(
-    steps: Steps, scores: Floats, front: Sequence[Chain], updater: str, hop: int, limits: Limits
-) -> list[Chain]:
+def _best_steps(steps: Steps, scores: Floats, front: Sequence[Chain], updater: str, hop: int) -> list[Chain]:
     """The best step to every (parent, child), as chains; none that comes back to its own chain."""
     order = np.lexsort((steps.children, -scores))
     seen: set[tuple[int, int]] = set()
@@ -146,3 +158,24 @@ def _best_steps(
         if hop == 2 or pair[1] not in parent.passages():
             chains.append(Chain(pair[1], float(scores[i]), hop, parent, updater, int(steps.via[i])))
     return chains
+
+
+def distinct_best(chains: Sequence[Chain], count: int) -> list[Chain]:
+    """The best chains, each way through the passages once."""
+    best: dict[tuple[int, ...], Chain] = {}
+    for chain in sorted(chains, key=lambda c: (-c.score, c.passage)):
+        best.setdefault(tuple(chain.passages()), chain)
+        if len(best) == count:
+            break
+    return list(best.values())
+
+
+def judged(
+    chains: Sequence[Chain], count: int, scores_of: Callable[[list[Chain]], list[float]]
+) -> list[Chain]:
+    """The chains with the `count` best ones scored again; another score of the same way is dropped."""
+    best = distinct_best(chains, count)
+    read = {tuple(chain.passages()) for chain in best}
+    others = [chain for chain in chains if tuple(chain.passages()) not in read]
+    again = [replace(c, score=score) for c, score in zip(best, scores_of(best), strict=True)]
+    return [*again, *others]

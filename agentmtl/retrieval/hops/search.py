@@ -18,7 +18,7 @@ import numpy as np
 from agentmtl.errors import UsageError
 from agentmtl.index.snapshot import Address
 from agentmtl.retrieval.hits import Found, Hits
-from agentmtl.retrieval.hops.beam import Beam, Chain, Limits, expand
+from agentmtl.retrieval.hops.beam import Beam, Chain, Judge, Limits, expand
 from agentmtl.retrieval.hops.facets import Facet, Route, split
 from agentmtl.retrieval.hops.graph import PassageGraph, build_graph
 from agentmtl.retrieval.hops.model import HopModel
@@ -45,7 +45,8 @@ class HopSettings:
     `docs/decisions.md` has the numbers.
 
     `updaters` make the next queries. `graph` False leaves names out: no bridge, no PageRank, no passages by
-    title; `identifiers` False that channel. `seconds` is a limit on the whole search (0: none); what was
+    title; `identifiers` False that channel. `judge` reads the best chains of each hop again, of the whole
+    question, not of its facets. `seconds` is a limit on the whole search (0: none); what was
     found by then is ranked.
     """
 
@@ -57,6 +58,7 @@ class HopSettings:
     identifiers: bool = True
     seconds: float = 0.0
     least_gain: float = 0.02  # probability of the best new chain below which the beam stops
+    judge: Judge | None = None
 
     def __post_init__(self) -> None:
         if not 1 <= self.hops <= MAX_HOPS:
@@ -119,7 +121,8 @@ def search_hops(
     given = [] if vector is None else [np.asarray(vector, np.float32)]
     new = texts[len(given) :]
     encoded = [*given, *retriever.encode_queries(new)] if new else given
-    looked_up = [search.look_up(text, v) for text, v in zip(texts, encoded, strict=True)]
+    judges = [settings.judge, *(None for _ in facets)]
+    looked_up = [search.look_up(t, v, judge) for t, v, judge in zip(texts, encoded, judges, strict=True)]
     return search.result(question, route, facets, looked_up, k)
 
 
@@ -150,13 +153,13 @@ class _Search:
         self._graph = graph_of(retriever)
         self._updaters = tuple(u for u in settings.updaters if settings.graph or u.kind != "bridge")
 
-    def look_up(self, text: str, vector: Vectors) -> _LookedUp | None:
+    def look_up(self, text: str, vector: Vectors, judge: Judge | None) -> _LookedUp | None:
         settings = self._settings
         asked = ask(self._graph, text, vector, self._allowed, names=settings.graph, keys=settings.identifiers)
         if asked is None:
             return None
         limits = self._settings.limits
-        beam = expand(self._graph, asked, self._model, self._updaters, limits, self._started)
+        beam = expand(self._graph, asked, self._model, self._updaters, limits, self._started, judge)
         mass = self._model.mass if self._settings.graph else 0.0
         return _LookedUp(beam, rank_scores(self._graph, beam, self._model.chain, mass))
 

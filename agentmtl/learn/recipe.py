@@ -1,0 +1,133 @@
+"""What the recipes of all heads share: the adapter's settings, the module to train, the head, its report."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from agentmtl.errors import UsageError
+from agentmtl.evaluate.datasets import kind_of, read_multihop, read_reading
+from agentmtl.evaluate.plot import plot_curves
+from agentmtl.learn.training import Progress, TrainSettings
+from agentmtl.trunk.head_module import adapters_of, outputs_of, start_from, trainable_module
+from agentmtl.trunk.heads import Head, HeadCard, load_head
+from agentmtl.trunk.model_files import ModelFiles
+
+REPORT, CURVES = "report.json", "curves.png"
+LICENCES = {
+    "squad": "CC BY-SA 4.0",
+    "qed-nq": "CC BY-SA 3.0",
+    "nq-open-oracle": "CC BY-SA 3.0",
+    "hotpotqa": "CC BY-SA 4.0",
+    "musique": "CC BY 4.0",
+    "strategyqa": "MIT",
+    "entailmentbank": "CC BY 4.0",
+}
+
+Watch = Callable[[int, int, str], None]
+
+
+def unwatched(step: int, steps: int, note: str) -> None:
+    """Progress that nobody watches."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AdapterRecipe:
+    """`rank` and `scale` of the adapters (rank 0 trains the whole trunk), `layers` of the trunk that are read
+    (0: all), `max_length` tokens of a pair. `limit`: examples of each set, 0 for all. `start`: the folder of
+    a head to train further, "" for none. `rate`: the highest learning rate.
+    """
+
+    rank: int = 48
+    scale: float = 2.0
+    dropout: float = 0.0
+    layers: int = 0
+    max_length: int = 256
+    batch: int = 16
+    epochs: int = 2
+    rate: float = 1e-3
+    seed: int = 0
+    limit: int = 0
+    start: str = ""
+    checkpoint_seconds: float = 120.0
+
+    def settings(self, epochs: int) -> TrainSettings:
+        return TrainSettings(
+            epochs=epochs, rate=self.rate, seed=self.seed, checkpoint_seconds=self.checkpoint_seconds
+        )
+
+
+def module_for(files: ModelFiles, outputs: Mapping[str, int], recipe: AdapterRecipe) -> Any:
+    """The module to train, on CUDA where there is one.
+
+    Raises EncoderError without peft, or where `start` does not fit.
+    """
+    import torch
+
+    module = trainable_module(
+        files, outputs, recipe.rank, recipe.scale, recipe.dropout, recipe.seed, recipe.layers
+    )
+    if recipe.start:
+        head = load_head(Path(recipe.start))
+        head.check_trunk(files.identity)
+        start_from(module, head)
+    return module.to("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def run_card(files: ModelFiles, recipe: AdapterRecipe, data: Mapping[str, Any]) -> dict[str, Any]:
+    """What a run is, so that another in the same folder is refused."""
+    return {"recipe": asdict(recipe), "data": dict(data), "trunk": files.identity.weights}
+
+
+def head_of(
+    task: str,
+    module: Any,
+    files: ModelFiles,
+    recipe: AdapterRecipe,
+    data: Mapping[str, Any],
+    command: str,
+    metrics: Mapping[str, float],
+    calibration: Mapping[str, Any] | None = None,
+) -> Head:
+    """The head of a module that was trained, with its card."""
+    outputs = outputs_of(module)
+    card = HeadCard(
+        task=task, trunk=files.identity.weights, trunk_name=files.identity.name, rank=recipe.rank,
+        scale=recipe.scale, max_length=recipe.max_length, layers=recipe.layers,
+        outputs={name: len(bias) for name, (_, bias) in outputs.items()}, recipe=asdict(recipe),
+        data=dict(data), command=command, seed=recipe.seed, metrics={"dev": rounded(metrics)},
+        calibration=dict(calibration or {}),
+    )  # fmt: skip
+    return Head(card, adapters_of(module), outputs)
+
+
+def rounded(metrics: Mapping[str, float]) -> dict[str, float]:
+    return {name: round(float(value), 4) for name, value in metrics.items()}
+
+
+def describe(folder: Path, train: int, dev: int) -> dict[str, Any]:
+    """A set for the card: what of it was used, under which licence."""
+    known = LICENCES.get(folder.name, "not stated")
+    data = read_reading(folder, "train") if kind_of(folder) == "reading" else read_multihop(folder)
+    return {"sha256": data.sha256, "train": train, "dev": dev, "licence": known}
+
+
+def check_sets(sets: Sequence[Path], kinds: Sequence[str] = ("reading", "multihop")) -> None:
+    """Raises UsageError for a folder that holds no set of these kinds."""
+    for folder in sets:
+        if kind_of(folder) not in kinds:
+            wanted = " or ".join(kinds)
+            raise UsageError(f"{folder} holds no {wanted} set.", f"Give folders of {wanted} sets.")
+
+
+def write_report(out: Path, task: str, progress: Progress, metrics: Mapping[str, float]) -> None:
+    """The run's history as JSON and as curves: the dev metrics of `task` that lie between 0 and 1."""
+    report = {"history": progress.history, "dev": rounded(metrics)}
+    (out / REPORT).write_text(json.dumps(report, indent=1) + "\n", "utf-8")
+    epochs = [record["epoch"] for record in progress.history]
+    rows = [record["dev"][task] for record in progress.history]
+    curves = {n: [row[n] for row in rows] for n in rows[0] if all(0 <= row[n] <= 1 for row in rows)}
+    plot_curves(out / CURVES, epochs, curves, "epoch", "dev")

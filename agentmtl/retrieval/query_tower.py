@@ -1,0 +1,52 @@
+"""Queries encoded by a head that was distilled from the reranker; documents keep the vectors they have.
+
+The reranker reads query and passage together and is right more often; what it says of an index's first hits
+teaches the query's own vector where to point (DSE: Barkan et al., arXiv 1908.05161). Only the query side has
+changed, so an index is used as it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from agentmtl.errors import UsageError
+from agentmtl.trunk.encoder import EncoderIdentity, Vectors
+from agentmtl.trunk.head_network import HeadNetwork, open_head
+from agentmtl.trunk.heads import shipped_head
+
+VECTOR = "vector"
+_TINY = 1e-9
+
+
+class QueryTower:
+    """Encodes queries; `vector=` of `Retriever.retrieve` takes the result."""
+
+    def __init__(self, network: HeadNetwork) -> None:
+        self._network = network
+
+    def encode(self, queries: Sequence[str]) -> Vectors:
+        """(n, d), of unit length. Raises EncoderError where the head cannot run."""
+        windows = self._network.cutter.singles(queries)
+        found = [logits[VECTOR].mean(axis=0) for logits in self._network.run(windows)]
+        rows = np.stack(found) if found else np.empty((0, 0), np.float32)
+        return np.asarray(rows / np.maximum(np.linalg.norm(rows, axis=-1, keepdims=True), _TINY), np.float32)
+
+
+def load_query_tower(
+    encoder: EncoderIdentity, folder: Path | None = None, backend: str = "auto"
+) -> QueryTower:
+    """The query tower of a head's folder, or the one that comes with the package, for indexes of `encoder`.
+
+    Raises UsageError where none does, EncoderError for a head of another trunk than the index's encoder.
+    """
+    head = folder or shipped_head("queries")
+    if head is None:
+        raise UsageError(
+            "No query head is installed.", "Train one: agentmtl train queries --data … --out DIR"
+        )
+    network = open_head(head, backend)
+    network.head.check_trunk(encoder)
+    return QueryTower(network)
