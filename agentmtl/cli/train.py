@@ -56,6 +56,10 @@ def reader(
     rank: Rank = 48,
     rate: Rate = 1e-3,
     start: Start = "",
+    replay_data: Annotated[
+        list[str] | None, typer.Option("--replay-data", metavar="DIR", help="A set to rehearse; repeat.")
+    ] = None,
+    replay: Annotated[int, typer.Option(min=1, help="Examples of each of these, about.")] = 1_000,
     indexes: Annotated[
         Path | None, typer.Option("--indexes", help="Read multi-hop sets over what is retrieved; kept here.")
     ] = None,
@@ -83,7 +87,8 @@ def reader(
     files = model_files(settings_from(encoder=encoder).encoder)
     recipe = ReaderRecipe(
         epochs=epochs, cloze=cloze, rank=rank, rate=rate, seed=seed, limit=limit, start=start,
-        fold=fold, folds=folds, texts=tuple(text or ()),
+        fold=fold, folds=folds, texts=tuple(text or ()), replays=tuple(replay_data or ()),
+        replay=replay,
     )  # fmt: skip
     with watching_steps("training", quiet or as_json) as watch:
         head = train_reader(files, data, out, recipe, command_line(), watch, indexes)

@@ -149,7 +149,7 @@ def train_queries(
     card = run_card(files, recipe, data)
     progress = train(module, [task], recipe.settings(recipe.epochs), out / "run", card, watch)
     metrics = max(progress.history, key=lambda record: record["score"])["dev"][task.name]
-    head = head_of("queries", module, files, recipe, data, command, metrics)
+    head = head_of("queries", module, files, recipe, data, command, metrics, progress)
     save_head(head, out)
     write_report(out, task.name, progress, metrics)
     return head

@@ -115,7 +115,7 @@ class _Job:
         progress = train(module, [task], recipe.settings(recipe.epochs), out / "run", card, self.watch)
         metrics = max(progress.history, key=lambda record: record["score"])["dev"][task.name]
         write_report(out, task.name, progress, metrics)
-        head = head_of("hops", module, self.files, recipe, self.data, self.command, metrics)
+        head = head_of("hops", module, self.files, recipe, self.data, self.command, metrics, progress)
         held_out = [c for c in self.chains if fold_of(c.id, recipe.folds) == fold]
         module.eval()
         with torch.inference_mode(), autocast(next(module.parameters()).device):

@@ -46,13 +46,16 @@ class ReaderRecipe(AdapterRecipe):
     """`cloze` questions, for one epoch, come first; they are made from the sets' texts and from those of the
     folders `texts`, and with `epochs` 0 they are all: a head that has learned to match, to start others from.
     `fold`: questions of multi-hop sets that are left out, one fold of `folds`, so that the
-    others' head can be measured on them; −1 for none.
+    others' head can be measured on them; −1 for none. `replay`: about so many examples of each of the folders
+    `replays`, so that what a head knew is not forgotten.
     """
 
     max_length: int = 384
     epochs: int = 3
     cloze: int = 10_000
     texts: tuple[str, ...] = ()
+    replays: tuple[str, ...] = ()
+    replay: int = 1_000
     fold: int = -1
     folds: int = 3
 
@@ -84,13 +87,15 @@ def train_reader(
     """
     examples = gather(sets, recipe, indexes)
     module, progress = fit(files, sets, examples, out, recipe, watch)
-    head = head_of("reader", module, files, recipe, examples.sets, command, {})
+    head = head_of("reader", module, files, recipe, examples.sets, command, {}, progress)
     save_head(head, out)
     network = HeadNetwork(out, files, ("torch-fp32",), default_cache_dir())
     found = read(network, examples.dev, lambda n: None)
     calibration = calibrate(examples.dev, found)
     metrics = {n: s.value for n, s in reading_metrics(examples.dev, found, calibration).items()}
-    card = replace(head.card, calibration=calibration.to_json(), metrics={"dev": rounded(metrics)})
+    card = replace(
+        head.card, calibration=calibration.to_json(), metrics={**head.card.metrics, "dev": rounded(metrics)}
+    )
     save_head(replace(head, card=card), out)
     write_report(out, "reader", progress, metrics)
     return replace(head, card=card)
@@ -123,10 +128,11 @@ def fit(
 def gather(sets: Sequence[Path], recipe: ReaderRecipe, indexes: Path | None = None) -> Examples:
     """The examples of all sets, split by group. Raises UsageError for a folder that holds no set."""
     learnt, dev, data = [], [], {}
-    check_sets(sets)
-    for folder in sets:
-        found = _read(folder, recipe, indexes)
-        found = found[:: max(1, len(found) // recipe.limit)] if recipe.limit else found
+    replays = [Path(folder) for folder in recipe.replays]
+    check_sets([*sets, *replays])
+    read = [(folder, _strided(_read(folder, recipe, indexes), recipe.limit)) for folder in sets]
+    read += [(f, _strided(read_examples(f, seed=recipe.seed), recipe.replay)) for f in replays]
+    for folder, found in read:
         mine = [e for e in found if is_dev(e.group)]
         learnt += [e for e in found if not is_dev(e.group)]
         dev += mine
@@ -134,6 +140,11 @@ def gather(sets: Sequence[Path], recipe: ReaderRecipe, indexes: Path | None = No
     if not learnt or not dev:
         raise UsageError("There is too little to train on and to stop by.", "Give larger sets.")
     return Examples(tuple(learnt), tuple(dev), data)
+
+
+def _strided(examples: list[ReadingExample], limit: int) -> list[ReadingExample]:
+    """About `limit` of them, evenly spread; 0: all."""
+    return examples[:: max(1, len(examples) // limit)] if limit else examples
 
 
 def _read(folder: Path, recipe: ReaderRecipe, indexes: Path | None) -> list[ReadingExample]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import platform
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -90,18 +91,28 @@ def head_of(
     data: Mapping[str, Any],
     command: str,
     metrics: Mapping[str, float],
+    progress: Progress,
     calibration: Mapping[str, Any] | None = None,
 ) -> Head:
-    """The head of a module that was trained, with its card."""
+    """The head of a module that was trained, with its card: its dev metrics, on what machine and in how many
+    seconds it was made."""
     outputs = outputs_of(module)
     card = HeadCard(
         task=task, trunk=files.identity.weights, trunk_name=files.identity.name, rank=recipe.rank,
         scale=recipe.scale, max_length=recipe.max_length, layers=recipe.layers,
         outputs={name: len(bias) for name, (_, bias) in outputs.items()}, recipe=asdict(recipe),
-        data=dict(data), command=command, seed=recipe.seed, metrics={"dev": rounded(metrics)},
+        data=dict(data), command=command, seed=recipe.seed,
+        metrics={"dev": rounded(metrics), "training": {"seconds": round(progress.seconds), **_machine()}},
         calibration=dict(calibration or {}),
     )  # fmt: skip
     return Head(card, adapters_of(module), outputs)
+
+
+def _machine() -> dict[str, Any]:
+    import torch
+
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else f"{platform.machine()} CPU"
+    return {"device": device, "threads": torch.get_num_threads(), "torch": torch.__version__}
 
 
 def rounded(metrics: Mapping[str, float]) -> dict[str, float]:

@@ -66,7 +66,7 @@ def train_reranker(
     progress = train(module, [task], recipe.settings(recipe.epochs), out / "run", card, watch)
     metrics = max(progress.history, key=lambda record: record["score"])["dev"][task.name]
     calibration = {"weight": float(metrics["weight"])}
-    head = head_of("reranker", module, files, recipe, data, command, metrics, calibration)
+    head = head_of("reranker", module, files, recipe, data, command, metrics, progress, calibration)
     save_head(head, out)
     write_report(out, task.name, progress, metrics)
     return head

@@ -153,7 +153,8 @@ class _Job:
         folder = self.out / kind / name
         progress = self._train(module, [self.tasks[name]], folder, recipe, kind)
         score = progress.best
-        head = head_of(name, module, self.files, recipe, self.data, self.command, {"score": score})
+        metrics = {"score": score}
+        head = head_of(name, module, self.files, recipe, self.data, self.command, metrics, progress)
         save_head(head, folder)
         return head, score
 
@@ -164,7 +165,8 @@ class _Job:
         progress = self._train(module, tasks, folder, self.recipe, JOINT)
         best = max(progress.history, key=lambda record: record["score"])["dev"]
         scores = {name: float(best[name]["score"]) for name in TASKS}
-        save_head(head_of(JOINT, module, self.files, self.recipe, self.data, self.command, scores), folder)
+        head = head_of(JOINT, module, self.files, self.recipe, self.data, self.command, scores, progress)
+        save_head(head, folder)
         return scores
 
     def merged(self, heads: Mapping[str, Head]) -> dict[str, float]:
