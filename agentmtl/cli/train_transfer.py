@@ -33,6 +33,7 @@ def transfer(
     epochs: Annotated[int, typer.Option(min=1, help="Over the examples.")] = 1,
     rank: Annotated[int, typer.Option(min=1, help="Of the adapters.")] = 48,
     rate: Annotated[float, typer.Option(help="The adapters' highest learning rate.")] = 1e-3,
+    start: Annotated[str, typer.Option("--start", metavar="DIR", help="A head to begin with.")] = "",
     seed: Annotated[int, typer.Option("--seed", help="Of everything drawn.")] = 0,
     indexes: Indexes = INDEXES / "eval",
     encoder: EncoderFlag = None,
@@ -51,7 +52,7 @@ def transfer(
     from agentmtl.trunk.loading import model_files
 
     files = model_files(settings_from(encoder=encoder).encoder)
-    recipe = TransferRecipe(limit=limit, epochs=epochs, rank=rank, rate=rate, seed=seed)
+    recipe = TransferRecipe(limit=limit, epochs=epochs, rank=rank, rate=rate, start=start, seed=seed)
     with watching_steps("training", quiet or as_json) as watch:
         table = train_transfer(files, data, out, recipe, indexes, command_line(), watch)
     if as_json:

@@ -29,7 +29,7 @@ from agentmtl.trunk.heads import Head, save_head
 from agentmtl.trunk.model_files import ModelFiles
 from agentmtl.trunk.pairs import PairCutter
 
-DEV_LIMIT = 400  # groups that dev looks at
+DEV_LIMIT = 150  # groups that dev looks at
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -43,7 +43,7 @@ from agentmtl.retrieval import rerank
 from agentmtl.retrieval.hops import judge
 from agentmtl.retrieval.hops.model import fold_of
 from agentmtl.trunk.head_module import merged_module
-from agentmtl.trunk.heads import Head, Tensor, save_head
+from agentmtl.trunk.heads import Head, Tensor, load_head, save_head
 from agentmtl.trunk.model_files import ModelFiles
 from agentmtl.trunk.pairs import PairCutter
 
@@ -63,7 +63,8 @@ TABLE = "transfer.json"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TransferRecipe(AdapterRecipe):
-    """`limit`: examples or questions of each set. `full_rate`: the learning rate of the whole trunk."""
+    """`limit`: examples or questions of each set. `full_rate`: the learning rate of the whole trunk. With a
+    `start`, all kinds but the frozen trunk begin there."""
 
     epochs: int = 1
     limit: int = 600
@@ -146,7 +147,13 @@ class _Job:
         """Train one task's head of a kind; its best dev score with it."""
         recipe = self.recipe
         if kind != SINGLE:
-            recipe = replace(recipe, rank=0, rate=recipe.full_rate if kind == FULL else recipe.rate)
+            full = kind == FULL
+            recipe = replace(
+                recipe,
+                rank=0,
+                rate=recipe.full_rate if full else recipe.rate,
+                start=recipe.start if full else "",
+            )
         module = module_for(self.files, OUTPUTS[name], recipe)
         if kind == FROZEN:
             module.trunk.requires_grad_(False)
@@ -171,9 +178,11 @@ class _Job:
 
     def merged(self, heads: Mapping[str, Head]) -> dict[str, float]:
         """The heads' adapters added up, by the number that is best on dev."""
-        tried = {scale: self._scores(merge(list(heads.values()), scale)) for scale in SCALES}
+        start = load_head(Path(self.recipe.start)) if self.recipe.start else None
+        parts = list(heads.values())
+        tried = {scale: self._scores(merge(parts, scale, start)) for scale in SCALES}
         scale = max(tried, key=lambda s: (sum(tried[s].values()), -s))
-        save_head(merge(list(heads.values()), scale), self.out / MERGED)
+        save_head(merge(parts, scale, start), self.out / MERGED)
         return tried[scale]
 
     def _scores(self, head: Head) -> dict[str, float]:
@@ -190,21 +199,24 @@ class _Job:
         return train(module, tasks, recipe.settings(recipe.epochs), folder / "run", card, self.watch)
 
 
-def merge(heads: Sequence[Head], scale: float) -> Head:
+def merge(heads: Sequence[Head], scale: float, start: Head | None = None) -> Head:
     """One head with the outputs of all and `scale` times the sum of their changes to the trunk.
 
-    Its rank is the sum of theirs: (B₁A₁ + B₂A₂ = [B₁ B₂][A₁; A₂]).
+    Heads that were trained further from `start` changed it, not the trunk: start + scale · Σ (head − start).
+    Adapters are added by standing side by side (B₁A₁ + B₂A₂ = [B₁ B₂][A₁; A₂]), so that ranks add up.
     """
     first = heads[0]
+    parts = [(head, scale * head.card.scale / first.card.scale) for head in heads]
+    if start is not None:
+        parts.append((start, (1.0 - scale * len(heads)) * start.card.scale / first.card.scale))
     adapters: dict[str, tuple[Tensor, Tensor]] = {}
     for name in first.adapters:
-        pairs = [(head.adapters[name], head.card.scale / first.card.scale) for head in heads]
-        a = np.concatenate([a for (a, _), _ in pairs], axis=0)
-        b = np.concatenate([b * (share * scale) for (_, b), share in pairs], axis=1)
+        a = np.concatenate([head.adapters[name][0] for head, _ in parts], axis=0)
+        b = np.concatenate([head.adapters[name][1] * share for head, share in parts], axis=1)
         adapters[name] = (a, np.asarray(b, np.float32))
     outputs = {name: values for head in heads for name, values in head.outputs.items()}
     card = replace(
-        first.card, task=MERGED, rank=sum(head.card.rank for head in heads),
+        first.card, task=MERGED, rank=sum(head.card.rank for head, _ in parts),
         outputs={name: len(bias) for name, (_, bias) in outputs.items()},
         recipe={**first.card.recipe, "merged": scale}, metrics={}, calibration={},
     )  # fmt: skip

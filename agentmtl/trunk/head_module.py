@@ -130,24 +130,29 @@ def merged_module(files: ModelFiles, head: Head) -> torch.nn.Module:
 def start_from(module: Any, head: Head) -> None:
     """Put a head's adapters, and its outputs of the same names, into a module that is to be trained further.
 
+    Where the module has no adapters, since the trunk itself is trained, they are merged into its weights.
     Layers that the module does not read are left out. Raises EncoderError where the adapters are of another
     shape, or none fits.
     """
     import torch
 
     parameters = dict(module.named_parameters())
-    places = {
-        f"trunk.{_PREFIX}{name}.lora_{part}.default.weight": values
-        for name, both in head.adapters.items()
-        for part, values in zip("AB", both, strict=True)
-    }
-    fitting = {place: values for place, values in places.items() if place in parameters}
     try:
-        if not fitting:
-            raise KeyError("no adapter of it fits")
         with torch.no_grad():
-            for place, values in fitting.items():
-                parameters[place].copy_(torch.from_numpy(values))
+            fitting = 0
+            for name, (a, b) in head.adapters.items():
+                places = [f"trunk.{_PREFIX}{name}.lora_{part}.default.weight" for part in "AB"]
+                if places[0] in parameters:
+                    for place, values in zip(places, (a, b), strict=True):
+                        parameters[place].copy_(torch.from_numpy(values))
+                elif f"trunk.{name}.weight" in parameters:
+                    change = np.asarray(b @ a * head.card.scale, np.float32)
+                    parameters[f"trunk.{name}.weight"] += torch.from_numpy(change)
+                else:
+                    continue
+                fitting += 1
+            if not fitting:
+                raise KeyError("no adapter of it fits")
             _fill_outputs(module, head)
     except (KeyError, RuntimeError) as error:
         raise EncoderError(

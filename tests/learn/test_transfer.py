@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from agentmtl.errors import EncoderError, UsageError
 from agentmtl.evaluate.indexes import index_for as real_index_for
@@ -79,21 +81,40 @@ def test_the_report_compares_with_the_single_head(
         evaluate_heads(files, sets, place, indexes=place / "ix")
 
 
-def test_merged_adapters_change_the_trunk_by_the_scaled_sum(tmp_path: Path) -> None:
-    import torch
+NAME = "encoder.layer.0.attention.self.query"
+
+
+def weight_of(module: Any) -> NDArray[np.float32]:
+    found: NDArray[np.float32] = dict(module.trunk.named_parameters())[f"{NAME}.weight"].detach().numpy()
+    return found
+
+
+@pytest.mark.parametrize("started", [False, True])
+def test_merged_adapters_change_the_trunk_by_the_scaled_sum(tmp_path: Path, started: bool) -> None:
+    files = tiny_trunk(tmp_path / "trunk")
+    one, two, start = (random_head(files, seed=seed) for seed in (1, 2, 3))
+    two = Head(replace(two.card, scale=1.0), two.adapters, two.outputs)
+    found = weight_of(merged_module(files, merge([one, two], 0.4, start if started else None)))
+
+    def change(head: Head) -> NDArray[np.float32]:
+        a, b = head.adapters[NAME]
+        return head.card.scale * (b @ a)
+
+    origin = change(start) if started else np.zeros((32, 32), np.float32)
+    wanted = weight_of(merged_module(files, Head(one.card, {}, one.outputs))) + origin
+    for head in (one, two):
+        wanted = wanted + 0.4 * (change(head) - origin)
+    assert np.allclose(found, wanted, atol=1e-5)
+
+
+def test_the_whole_trunk_can_start_from_a_head(tmp_path: Path) -> None:
+    from agentmtl.trunk.head_module import start_from, trainable_module
 
     files = tiny_trunk(tmp_path / "trunk")
-    one, two = random_head(files, seed=1), random_head(files, seed=2)
-    two = Head(replace(two.card, scale=1.0), two.adapters, two.outputs)
-    module = merged_module(files, merge([one, two], 0.5))
-    name = "encoder.layer.0.attention.self.query"
-    base = merged_module(files, Head(one.card, {}, one.outputs))
-    wanted = dict(base.trunk.named_parameters())[f"{name}.weight"].detach().numpy().copy()  # type: ignore[union-attr, operator]
-    for head in (one, two):
-        a, b = head.adapters[name]
-        wanted += 0.5 * head.card.scale * (b @ a)
-    found = dict(module.trunk.named_parameters())[f"{name}.weight"]  # type: ignore[union-attr, operator]
-    assert torch.allclose(found, torch.from_numpy(wanted), atol=1e-5)
+    head = random_head(files)
+    module = trainable_module(files, {"score": 1}, 0, 2.0, 0.0, 0)
+    start_from(module, head)
+    assert np.allclose(weight_of(module), weight_of(merged_module(files, head)), atol=1e-6)
 
 
 @pytest.fixture(scope="module")
