@@ -25,7 +25,9 @@ from agentmtl.trunk.model_files import ModelFiles
 from agentmtl.trunk.pairs import PaddedWindows, PairCutter, Window
 from agentmtl.trunk.transformer import Backend, choose_backends
 
-_BUDGET = 2048  # padded tokens of a batch
+_BUDGET = 2048  # padded tokens of a batch, at most
+_LEAST = 192  # and at least, where there is so much
+_SHARES = 2  # batches that a worker gets when all fits in few
 _FORMAT = 1
 _PASSAGE = "The river Ærø rises above the town in 1234 and reaches the sea at 東京 after ninety kilometres. "
 _CHECK = (("Where does it rise?", _PASSAGE), ("x", ""), ("Who?", _PASSAGE * 12))
@@ -57,7 +59,7 @@ class HeadNetwork:
             if self._runner is None:
                 self._runner = self._open()
             found: list[Logits] = [{}] * len(windows)
-            for rows in _batches(windows):
+            for rows in batches(windows, self._runner.workers):
                 self._runner.start(rows, self.cutter.pad([windows[row] for row in rows]))
             for rows, outputs in self._runner.finish():
                 for at, row in enumerate(rows):
@@ -88,18 +90,23 @@ def open_head(folder: Path, backend: str = "auto") -> HeadNetwork:
     return HeadNetwork(folder, model_files(trunk), backends, default_cache_dir())
 
 
-def _batches(windows: Sequence[Window]) -> list[list[int]]:
-    """Rows of like length, the longest first, at most `_BUDGET` padded tokens each."""
+def batches(windows: Sequence[Window], workers: int) -> list[list[int]]:
+    """Rows of like length, the longest first, in batches of at most `_BUDGET` padded tokens; smaller ones where
+    there is little to do, so that every worker gets its share."""
+    total = sum(len(window.ids) for window in windows)
+    budget = min(_BUDGET, max(_LEAST, total // (_SHARES * workers))) if workers > 1 else _BUDGET
     order = sorted(range(len(windows)), key=lambda i: (-len(windows[i].ids), i))
     found = []
     while order:
-        size = max(1, _BUDGET // len(windows[order[0]].ids))
+        size = max(1, budget // len(windows[order[0]].ids))
         found.append(order[:size])
         order = order[size:]
     return found
 
 
 class _Torch:
+    workers = 1
+
     def __init__(self, head: Head, files: ModelFiles, bf16: bool) -> None:
         import torch
 
@@ -132,10 +139,10 @@ class _OpenVino:
             "head", files.identity.weights, digest, outputs, head.card.scale, head.card.layers, _FORMAT
         )
         network = cached_network(key, cache_dir, lambda target: self._convert(head, files, cutter, target))
-        self._attach(compiled_queue(network)[0])
+        self._attach(compiled_queue(network))
 
-    def _attach(self, queue: Any) -> None:
-        self._queue = queue
+    def _attach(self, queue: tuple[Any, int]) -> None:
+        self._queue, self.workers = queue
         self._done: list[tuple[list[int], Logits]] = []
         self._queue.set_callback(self._keep)
 
@@ -167,7 +174,7 @@ class _OpenVino:
         example["attention_mask"][1, 9:] = 0  # a padded example, so that tracing keeps the mask
         example["token_type_ids"][:, :4] = 0
         save_converted(module, example, target, f"the head {head.card.task}")
-        self._attach(compiled_queue(target)[0])
+        self._attach(compiled_queue(target))
         windows = cutter.windows([q for q, _ in _CHECK], [p for _, p in _CHECK])
         padded = cutter.pad(windows)
         self.start([0], padded)

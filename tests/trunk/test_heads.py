@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 
 from agentmtl.errors import EncoderError
 from agentmtl.experts.reading import KIND, SPAN, readings_of
-from agentmtl.trunk.head_network import HeadNetwork
+from agentmtl.trunk.head_network import HeadNetwork, batches
 from agentmtl.trunk.heads import CARD, TENSORS, Head, load_head, save_head, shipped_head
 from agentmtl.trunk.model_files import ModelFiles
-from agentmtl.trunk.pairs import PairCutter
+from agentmtl.trunk.pairs import PairCutter, Window
 from agentmtl.trunk.transformer import Backend
 
 from .test_transformer import needs_bf16, needs_openvino
@@ -171,3 +171,15 @@ def test_what_ships_is_small_and_says_where_it_comes_from() -> None:
     assert (folder / TENSORS).stat().st_size <= 4_000_000
     assert card.command and card.data and card.calibration and card.metrics
     assert all("licence" in entry for entry in card.data.values())
+
+
+@given(st.lists(st.integers(3, 400), min_size=1, max_size=60), st.integers(1, 8))
+def test_batches_hold_every_row_once_and_little_padding(lengths: list[int], workers: int) -> None:
+    windows = [Window(n, *(np.zeros(size, np.int64) for _ in range(4))) for n, size in enumerate(lengths)]
+    found = batches(windows, workers)
+    assert sorted(row for rows in found for row in rows) == list(range(len(lengths)))
+    for rows in found:
+        widest = max(lengths[row] for row in rows)
+        assert len(rows) == 1 or widest * len(rows) <= 2048
+    if workers > 1 and len(lengths) >= 4 * workers and min(lengths) == max(lengths) >= 48:
+        assert len(found) >= workers
