@@ -91,8 +91,10 @@ def open_head(folder: Path, backend: str = "auto") -> HeadNetwork:
 
 
 def batches(windows: Sequence[Window], workers: int) -> list[list[int]]:
-    """Rows of like length, the longest first, in batches of at most `_BUDGET` padded tokens; smaller ones where
-    there is little to do, so that every worker gets its share."""
+    """Rows of like length, the longest first, in batches of at most `_BUDGET` padded tokens.
+
+    Smaller ones where there is little to do, so that every worker gets its share.
+    """
     total = sum(len(window.ids) for window in windows)
     budget = min(_BUDGET, max(_LEAST, total // (_SHARES * workers))) if workers > 1 else _BUDGET
     order = sorted(range(len(windows)), key=lambda i: (-len(windows[i].ids), i))
