@@ -221,7 +221,7 @@ def queries(
         typer.Option("--teacher", metavar="DIR", help="A reranker's head; the shipped one without."),
     ] = None,
     epochs: Epochs = 4,
-    rank: Rank = 48,
+    rank: Rank = 32,
     rate: Rate = 5e-4,
     seed: OfDrawing = 0,
     limit: Limit = 1_500,

@@ -50,6 +50,7 @@ class QueriesRecipe(AdapterRecipe):
     """`limit`: questions of each set. `teacher`: the reranker's folder. `batch`: questions."""
 
     teacher: str = ""
+    rank: int = 32
     max_length: int = 96
     batch: int = 32
     epochs: int = 4
