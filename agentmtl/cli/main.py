@@ -63,6 +63,7 @@ def main(
     logging.basicConfig(
         stream=sys.stderr, format="%(message)s", level=logging.INFO if verbose else logging.WARNING
     )
+    logging.getLogger("agentmtl.trunk.openvino_cache").setLevel(logging.INFO)  # takes seconds: say what for
 
 
 def run(arguments: list[str] | None = None) -> None:

@@ -114,7 +114,7 @@ def save_converted(module: torch.nn.Module, example: dict[str, Any], target: Pat
     import openvino
     import torch
 
-    _log.info("converting %s to OpenVINO, once", name)
+    _log.info("converting %s for this processor, once …", name)
     try:
         with torch.no_grad(), quiet_transformers(), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # tracing warns of every constant it folds; the check decides
