@@ -60,6 +60,8 @@ def _short(hits: Hits) -> list[Unit]:
 def judging(index: Index, questions: Sequence[str], head: Path | None, rounds: int) -> list[Row]:
     """What reading the beam's chains adds to the hop search."""
     judge, retriever = load_judge(head), index.retriever
+    if judge is None:
+        raise SystemExit("No hops head is installed: give --judge DIR.")
     settings = {"without": HopSettings(), "with": HopSettings(judge=judge)}
     taken = take_turns(
         {

@@ -15,7 +15,7 @@ from typing import Any
 from agentmtl.agent.citations import exact_only
 from agentmtl.agent.journal import Journal
 from agentmtl.errors import UsageError
-from agentmtl.experts.default import AUTO, NONE, embedded_expert, embedded_judge
+from agentmtl.experts.default import AUTO, embedded_expert, embedded_judge
 from agentmtl.experts.expert import Expert
 from agentmtl.retrieval.evidence import gather
 from agentmtl.retrieval.hops.beam import Judge
@@ -58,9 +58,12 @@ class Agent:
         if isinstance(expert, str):
             expert = embedded_expert(expert, index.settings.encoder, backend)
         self.expert = expert
+        follows = hops > 1 and expert.needs == "passages"
         if isinstance(judge, str):
-            judge = embedded_judge(judge, index.settings.encoder, backend) or NONE
-        self._search = HopSettings(hops=hops, judge=None if isinstance(judge, str) else judge)
+            found = embedded_judge(judge, index.settings.encoder, backend) if follows else None
+            self._search = HopSettings(hops=hops, judge=found)
+        else:
+            self._search = HopSettings(hops=hops, judge=judge)
         self._hop_model = hop_model
         self.threshold = threshold if threshold >= 0 else getattr(self.expert, "threshold", 0.5)
         self._journal = Journal() if log else None

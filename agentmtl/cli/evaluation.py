@@ -27,6 +27,7 @@ from agentmtl.cli.output import (
     settings_from,
     watching,
 )
+from agentmtl.errors import UsageError
 
 if TYPE_CHECKING:
     from agentmtl.agent.agent import Agent
@@ -155,6 +156,7 @@ def _agents(
     from agentmtl.agent.agent import Agent
     from agentmtl.evaluate.answers import HeldOut
     from agentmtl.evaluate.held_out import open_folds
+    from agentmtl.experts.default import NONE
     from agentmtl.experts.reader import ReaderExpert
     from agentmtl.retrieval.hops.judge import HopJudge
     from agentmtl.retrieval.hops.model import shipped
@@ -162,6 +164,8 @@ def _agents(
 
     readers = open_folds(folds, lambda path: ReaderExpert(open_head(path, backend))) if folds else None
     reads = open_folds(judges, lambda path: HopJudge(open_head(path, backend))) if judges else None
+    if readers and not reads and judge != NONE:
+        raise UsageError("The hops head may have seen the questions.", "Give --judges DIR, or --judge none.")
 
     def make(index: Index) -> Agent | HeldOut:
         whole = Agent(index, hops=hops, expert=expert, judge=judge, threshold=threshold, backend=backend)

@@ -80,6 +80,10 @@ def search(
     settings = settings_from(k=k, backend=backend)
     opened = _open(index, level, channel, settings.backend)
     trace: tuple[Mapping[str, Any], ...] = ()
+    if distilled and (hops > 1 or channel in ("lexical", "identifiers")):
+        raise UsageError(
+            "A distilled query serves dense and fused search.", "Leave --hops and --channel out."
+        )
     depth = max(settings.k, RERANKED) if rerank else settings.k
     if hops > 1 and level == "passage":
         found, trace = _by_hops(opened, query, hops, depth, task_where(where, task), judge, settings.backend)

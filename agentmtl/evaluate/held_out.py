@@ -10,6 +10,7 @@ from typing import Generic, TypeVar
 
 from agentmtl.errors import UsageError
 from agentmtl.retrieval.hops.model import fold_of
+from agentmtl.trunk.heads import CARD, load_head
 
 T = TypeVar("T")
 
@@ -26,8 +27,14 @@ class Folds(Generic[T]):
 
 
 def open_folds(folder: Path, opened: Callable[[Path], T]) -> Folds[T]:
-    """The heads fold-0, fold-1 … of a folder. Raises UsageError where there are none."""
-    found = sorted(folder.glob("fold-*"), key=lambda path: int(path.name.rpartition("-")[2]))
+    """The heads fold-0, fold-1 … of a folder.
+
+    Raises UsageError where there are none, or not all that they were trained with.
+    """
+    found = [path for path in folder.glob("fold-*") if (path / CARD).is_file()]
+    parts = [folder / f"fold-{fold}" for fold in range(len(found))]
     if not found:
         raise UsageError(f"{folder} holds no heads fold-0, fold-1 ….", "Train them: agentmtl train --help")
-    return Folds([opened(path) for path in found])
+    if set(found) != set(parts) or any(load_head(p).card.recipe.get("folds") != len(parts) for p in parts):
+        raise UsageError(f"{folder} does not hold all folds of its heads.", "Train those that are missing.")
+    return Folds([opened(path) for path in parts])

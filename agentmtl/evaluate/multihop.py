@@ -114,7 +114,7 @@ def _evaluate(data: DataSet, settings: _Settings, progress: Progress) -> Report:
     index.add_stream()
     built = time.perf_counter()
     methods = methods_of(index, data, settings.ks, settings.level, settings.hops)
-    if HOPS in methods and settings.judge is not None:
+    if HOPS in methods and (settings.judge is not None or settings.judges is not None):
         methods[JUDGED] = _by_judged_hops(index, data, settings.hops, settings.judge, settings.judges)
     columns = measure(index, questions, methods, settings.ks)
     default = next(name for name in (JUDGED, HOPS, SINGLE) if name in methods)
@@ -142,9 +142,19 @@ def _facts(data: DataSet, index: Index, settings: _Settings) -> dict[str, Any]:
         "units": index.snapshot.count(settings.level),
         "titles": with_titles(data, settings.titles),
         "held_out": is_fitted_on(shipped(), data),
+        "judge": _judging(data, settings),
         "encoder": index.settings.encoder.name,
         "index": str(index.folder),
     }
+
+
+def _judging(data: DataSet, settings: _Settings) -> str:
+    """What of the set the judge has seen."""
+    if settings.judges is not None and settings.judges.parts[0].is_trained_on(data.sha256):
+        return "held out"
+    if isinstance(settings.judge, HopJudge) and settings.judge.is_trained_on(data.sha256):
+        return "has seen the questions"
+    return "none" if settings.judge is None and settings.judges is None else "has not seen the set"
 
 
 # --- ways of retrieving -----------------------------------------------------------------------------
@@ -193,12 +203,13 @@ def _by_hops(index: Index, data: DataSet, settings: HopSettings) -> Rank:
 
 
 def _by_judged_hops(
-    index: Index, data: DataSet, hops: int, judge: Judge, judges: Folds[HopJudge] | None
+    index: Index, data: DataSet, hops: int, judge: Judge | None, judges: Folds[HopJudge] | None
 ) -> Rank:
     """Every chain judged by a head that has not seen the question, where there are such heads."""
+    folded = judges is not None and (judge is None or judges.parts[0].is_trained_on(data.sha256))
 
     def rank(question: Question, vector: Vectors) -> Ranking:
-        mine = judges.of(question.id) if judges and judges.parts[0].is_trained_on(data.sha256) else judge
+        mine = judges.of(question.id) if judges is not None and folded else judge
         return _by_hops(index, data, HopSettings(hops=hops, judge=mine))(question, vector)
 
     return rank

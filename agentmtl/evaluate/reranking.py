@@ -78,10 +78,14 @@ class _Settings:
     commands: tuple[str, ...]
     progress: Progress
 
+    def is_held_out(self, data: DataSet) -> bool:
+        """Whether there are rerankers that have each not seen a fold of this set's questions."""
+        folded = self.folds is not None and self.folds.parts[0].is_trained_on(data.sha256)
+        return folded and data.kind != "reading"
+
     def reranker_for(self, data: DataSet, question: Question) -> Reranker:
         """One that has not seen the question, where there is one."""
-        held_out = self.folds is not None and self.folds.parts[0].is_trained_on(data.sha256)
-        return self.folds.of(question.id) if self.folds and held_out else self.reranker
+        return self.folds.of(question.id) if self.folds and self.is_held_out(data) else self.reranker
 
 
 def _evaluate(data: DataSet, settings: _Settings) -> Report:
@@ -110,13 +114,16 @@ def _evaluate(data: DataSet, settings: _Settings) -> Report:
     compared = {
         f"{a} - {b}": {m: mean_of(columns[a][m] - columns[b][m]) for m in columns[a]} for a, b in pairs
     }
-    trained = settings.reranker.is_trained_on(data.sha256)
+    seen = {
+        "reranker": settings.reranker.is_trained_on(data.sha256) and not settings.is_held_out(data),
+        "queries": settings.tower is not None and settings.tower.is_trained_on(data.sha256),
+    }
     return Report(
         BENCHMARK, data.name, len(questions), settings.seed, figures(measured, settings.seed), RERANKED,
         time.perf_counter() - started, settings.commands, figures(compared, settings.seed),
         details={
             "sha256": data.sha256, "depth": DEPTH, "weight": settings.reranker.weight,
-            "trained on": trained, "held out": trained and settings.folds is not None,
+            "have seen the questions": seen,
             "milliseconds a question": 1000 * spent / len(questions),
         },
         measured=measured, compared=compared,

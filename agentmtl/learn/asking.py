@@ -1,8 +1,8 @@
 """How sure an answer out of several passages is: fitted on questions that were really asked of an index.
 
 A logistic model over what `ReaderExpert.features` gives (Platt, "Probabilistic outputs for support vector
-machines", 1999), on multi-hop sets with heads that have not seen the question, and on reading sets' train
-files asked over all their contexts.
+machines", 1999), on multi-hop sets with heads that have not seen the question, and on the dev articles of
+reading sets' train files, asked over all their contexts.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from agentmtl.evaluate.answer_metrics import contains_answer
 from agentmtl.evaluate.datasets import DataSet, Question, kind_of, read_multihop, read_reading, sample
 from agentmtl.evaluate.held_out import Folds, open_folds
 from agentmtl.evaluate.indexes import index_for
+from agentmtl.evaluate.reading_examples import is_dev, read_examples
 from agentmtl.experts.reader import ReaderExpert, asks_yes_or_no
 from agentmtl.experts.reading import Calibration, Features
 from agentmtl.retrieval.hops.evidence import gather_passages
@@ -93,8 +94,11 @@ def ask_all(
     index = index_for(data, indexes)
     index.add_stream()
     features, right = list[Features](), list[bool]()
+    unseen = _dev_questions(data) if data.kind == "reading" else {q.id for q in data.questions}
     questions = [
-        q for q in data.questions if (q.answers or not q.answerable) and not asks_yes_or_no(q.question)
+        q
+        for q in data.questions
+        if q.id in unseen and (q.answers or not q.answerable) and not asks_yes_or_no(q.question)
     ]
     for question in sample(questions, limit or None, seed):
         settings = HopSettings(judge=judges.of(question.id) if judges else None)
@@ -109,6 +113,11 @@ def ask_all(
             said = found[0].citations[-1].text
             right.append(question.answerable and contains_answer(said, question.answers))
     return Asked(np.array(features, float).reshape(-1, 3), np.array(right, bool))
+
+
+def _dev_questions(data: DataSet) -> set[str]:
+    """The ids of a reading set's questions about articles that no head learns from."""
+    return {example.id for example in read_examples(data.folder) if is_dev(example.group)}
 
 
 def fit_asked(asked: Sequence[Asked]) -> tuple[tuple[float, ...], float]:

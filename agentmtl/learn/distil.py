@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from agentmtl.errors import UsageError
 from agentmtl.evaluate.reading_examples import is_dev
 from agentmtl.learn.ranking import Group, first_gold_rank, groups_of
 from agentmtl.learn.reader import run_module
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
 
 SHARE = 0.5  # c above: of the teacher's
 TEMPERATURE = 0.05
+_DEV = 128  # questions of dev encoded together
 _AT_ONCE = 8  # groups that the teacher scores together
 
 
@@ -87,6 +89,12 @@ class QueriesTask:
 
         groups = [self._train[i] for i in batch]
         queries = query_vectors(module, self._cutter, [g.question for g in groups])
+        with torch.autocast(queries.device.type, enabled=False):  # a logit of 16 has steps of .06 in bf16
+            return self._loss(groups, queries)
+
+    def _loss(self, groups: Sequence[Group], queries: torch.Tensor) -> torch.Tensor:
+        import torch
+
         device = queries.device
         golds = torch.from_numpy(np.stack([g.vectors[g.gold.index(True)] for g in groups])).to(device)
         others = queries @ golds.T / TEMPERATURE
@@ -104,7 +112,11 @@ class QueriesTask:
 
     def evaluate(self, module: torch.nn.Module) -> dict[str, float]:
         """Mean reciprocal rank of the first gold one among a question's hits: by the teacher, and "score"."""
-        vectors = query_vectors(module, self._cutter, [g.question for g in self._dev]).float().cpu().numpy()
+        found = [
+            query_vectors(module, self._cutter, [g.question for g in self._dev[at : at + _DEV]])
+            for at in range(0, len(self._dev), _DEV)
+        ]
+        vectors = np.concatenate([part.float().cpu().numpy() for part in found])
         own = [first_gold_rank(g, g.vectors @ v) for g, v in zip(self._dev, vectors, strict=True)]
         teacher = [first_gold_rank(g, np.array(g.scores)) for g in self._dev]
         return {"mrr-teacher": float(np.mean(teacher)), "score": float(np.mean(own))}
@@ -133,17 +145,26 @@ def train_queries(
 ) -> Head:
     """Train in `out` (a run that was killed goes on there) and write the head to it.
 
-    Raises UsageError where a set is of another form or `out` holds another run, EncoderError without peft or
-    where the teacher is of another trunk.
+    Raises UsageError where a set is of another form, `out` holds another run, or the trunk does not pool by
+    the mean of its tokens; EncoderError without peft.
     """
     check_sets(sets)
+    if files.identity.pooling != "mean" or files.identity.query_prefix:
+        raise UsageError(
+            f"{files.identity.name} does not embed by the mean of its tokens.", "Choose another trunk."
+        )
     learnt, dev, data = list[Group](), list[Group](), dict[str, Any]()
     for folder in sets:
-        found = _taught(groups_of(folder, indexes, recipe.limit, recipe.seed), Path(recipe.teacher))
+        found = _taught(
+            groups_of(folder, indexes, recipe.limit, recipe.seed, encoder=files.identity.name),
+            Path(recipe.teacher),
+        )
         mine = [group for group in found if is_dev(group.split_by)]
         learnt += [group for group in found if not is_dev(group.split_by)]
         dev += mine
         data[folder.name] = describe(folder, len(found) - len(mine), len(mine))
+    if not learnt or not dev:
+        raise UsageError("There is too little to train on and to stop by.", "Give larger sets.")
     outputs = {VECTOR: files.identity.dimension}
     module = _as_the_trunk(module_for(files, outputs, recipe))
     task = QueriesTask(PairCutter(files, recipe.max_length), learnt, dev, recipe.batch, recipe.seed)

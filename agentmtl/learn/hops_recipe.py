@@ -38,8 +38,8 @@ WHOLE = -1  # the number of the head that leaves no fold out
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HopsRecipe(AdapterRecipe):
-    """`limit`: questions of each set, 0 for all. `batch`: questions. `folds` heads are trained beside the one
-    that is kept, each without one fold of the questions."""
+    """`limit`: questions of each set, 0 for all. `batch`: questions, each at one hop. `folds` heads are
+    trained beside the one that is kept, each without one fold of the questions."""
 
     max_length: int = 160
     batch: int = 4

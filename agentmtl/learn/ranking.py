@@ -51,12 +51,17 @@ class Group:
 
 
 def groups_of(
-    folder: Path, indexes: Path, limit: int = 0, seed: int = 0, split: str = "train"
+    folder: Path,
+    indexes: Path,
+    limit: int = 0,
+    seed: int = 0,
+    split: str = "train",
+    encoder: str = "default",
 ) -> list[Group]:
     """The groups of a set whose hits hold a gold passage and another: of a reading set's file for the split,
     or of a multi-hop set. Raises what building its index raises."""
     data = read_reading(folder, split) if kind_of(folder) == "reading" else read_multihop(folder)
-    index = index_for(data, indexes)
+    index = index_for(data, indexes, encoder=encoder)
     index.add_stream()
     titles = {d.source_id: d.title for d in data.documents}
     questions = sample([q for q in data.questions if q.gold], limit or None, seed)

@@ -31,6 +31,7 @@ from agentmtl.learn.recipe import (
 )
 from agentmtl.learn.retrieved_reading import retrieved_examples
 from agentmtl.learn.training import Progress, train
+from agentmtl.retrieval.hops.model import fold_of
 from agentmtl.schema import Document
 from agentmtl.trunk.cache import default_cache_dir
 from agentmtl.trunk.head_network import HeadNetwork
@@ -87,7 +88,8 @@ def train_reader(
     """
     examples = gather(sets, recipe, indexes)
     module, progress = fit(files, sets, examples, out, recipe, watch)
-    head = head_of("reader", module, files, recipe, examples.sets, command, {}, progress)
+    learnt = examples.sets if recipe.epochs else {n: {**s, "train": 0} for n, s in examples.sets.items()}
+    head = head_of("reader", module, files, recipe, learnt, command, {}, progress)
     save_head(head, out)
     network = HeadNetwork(out, files, ("torch-fp32",), default_cache_dir())
     found = read(network, examples.dev, lambda n: None)
@@ -130,9 +132,12 @@ def gather(sets: Sequence[Path], recipe: ReaderRecipe, indexes: Path | None = No
     learnt, dev, data = [], [], {}
     replays = [Path(folder) for folder in recipe.replays]
     check_sets([*sets, *replays])
+    if not recipe.cloze and not recipe.epochs:
+        raise UsageError("There is nothing to train on.", "Give --cloze or --epochs.")
     read = [(folder, _strided(_read(folder, recipe, indexes), recipe.limit)) for folder in sets]
     read += [(f, _strided(read_examples(f, seed=recipe.seed), recipe.replay)) for f in replays]
-    for folder, found in read:
+    for folder, every in read:
+        found = [e for e in every if not _is_left_out(e, folder, recipe)]
         mine = [e for e in found if is_dev(e.group)]
         learnt += [e for e in found if not is_dev(e.group)]
         dev += mine
@@ -140,6 +145,13 @@ def gather(sets: Sequence[Path], recipe: ReaderRecipe, indexes: Path | None = No
     if not learnt or not dev:
         raise UsageError("There is too little to train on and to stop by.", "Give larger sets.")
     return Examples(tuple(learnt), tuple(dev), data)
+
+
+def _is_left_out(example: ReadingExample, folder: Path, recipe: ReaderRecipe) -> bool:
+    """Whether it is of a multi-hop question in the fold that is left out."""
+    if recipe.fold < 0 or kind_of(folder) == "reading":
+        return False
+    return fold_of(example.group.removeprefix(f"{folder.resolve().name}:"), recipe.folds) == recipe.fold
 
 
 def _strided(examples: list[ReadingExample], limit: int) -> list[ReadingExample]:

@@ -95,13 +95,14 @@ def head_of(
     calibration: Mapping[str, Any] | None = None,
 ) -> Head:
     """The head of a module that was trained, with its card: its dev metrics, on what machine and in how many
-    seconds it was made."""
+    seconds it was made, and from what data, that of the head it started from included."""
     outputs = outputs_of(module)
+    before = load_head(Path(recipe.start)).card.data if recipe.start else {}
     card = HeadCard(
         task=task, trunk=files.identity.weights, trunk_name=files.identity.name, rank=recipe.rank,
         scale=recipe.scale, max_length=recipe.max_length, layers=recipe.layers,
         outputs={name: len(bias) for name, (_, bias) in outputs.items()}, recipe=asdict(recipe),
-        data=dict(data), command=command, seed=recipe.seed,
+        data={**before, **data}, command=command, seed=recipe.seed,
         metrics={"dev": rounded(metrics), "training": {"seconds": round(progress.seconds), **_machine()}},
         calibration=dict(calibration or {}),
     )  # fmt: skip

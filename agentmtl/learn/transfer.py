@@ -7,7 +7,8 @@
     merged   the single adapters added up, times one number that is chosen on dev (task arithmetic: Ilharco
              et al., arXiv 2212.04089, section 2)
 
-All see the same examples as often. Questions of multi-hop sets in fold 0 are left out: `agentmtl eval heads`
+All do the same number of batches over the same examples. Dev scores are those that each task stops by (the
+reranker's with the fused score). Questions of multi-hop sets in fold 0 are left out: `agentmtl eval heads`
 measures on them.
 """
 
@@ -108,14 +109,22 @@ def _tasks(
         read = read_examples(folder, seed=recipe.seed)
         read = read[:: max(1, len(read) // recipe.limit)] if recipe.limit else read
         ranked = groups_of(folder, indexes, recipe.limit, recipe.seed)
-        examples += [e for e in read if not several or fold_of(e.group.rpartition(":")[2], FOLDS) != LEFT_OUT]
+        examples += [
+            e
+            for e in read
+            if not several or fold_of(e.group.removeprefix(f"{folder.resolve().name}:"), FOLDS) != LEFT_OUT
+        ]
         groups += [g for g in ranked if not several or fold_of(g.id, FOLDS) != LEFT_OUT]
         if several:
             found = chains_of(folder, indexes, recipe.limit, recipe.seed)
             chains += [c for c in found if fold_of(c.id, FOLDS) != LEFT_OUT]
         data[folder.name] = describe(folder, len(read) + len(ranked), 0)
-    if not chains:
-        raise UsageError("There is no multi-hop set.", "Give one, for the hops head.")
+    parts = [e.group for e in examples], [g.split_by for g in groups], [c.group for c in chains]
+    apart = [[is_dev(group) for group in part] for part in parts]
+    if not all(any(flags) and not all(flags) for flags in apart):
+        raise UsageError(
+            "There is too little to train on and to stop by.", "Give reading and multi-hop sets."
+        )
     cutter, seed = PairCutter(files, recipe.max_length), recipe.seed
     return {
         "reader": ReadingTask(
@@ -124,11 +133,11 @@ def _tasks(
         ),
         "reranker": RankingTask(
             cutter, [g for g in groups if not is_dev(g.split_by)], [g for g in groups if is_dev(g.split_by)],
-            recipe.batch // 4, seed,
+            max(1, recipe.batch // 4), seed,
         ),
         "hops": HopTask(
             cutter, [c for c in chains if not is_dev(c.group)], [c for c in chains if is_dev(c.group)],
-            recipe.batch // 8, seed,
+            max(1, recipe.batch // 8), seed,
         ),
     }, data  # fmt: skip
 

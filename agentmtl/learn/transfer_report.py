@@ -1,6 +1,7 @@
 """`agentmtl eval heads`: one table a head, over what `agentmtl train transfer` made.
 
-Reading sets are measured on their test files, multi-hop sets on the questions of the fold that was left out.
+Reader and reranker are measured on reading sets' test files, reranker and hops on the questions of multi-hop
+sets in the fold that was left out.
 
 reader      f1 of the best answer to questions that have one
 reranker    mrr of the first gold passage among the fused search's first hits, by the head's score alone
@@ -10,7 +11,6 @@ hops        mrr of the first chain of gold passages alone among the beam's best,
 from __future__ import annotations
 
 import resource
-import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -149,18 +149,20 @@ def _facts(heads: Path, kind: str, task: str, given: HeldOutSet) -> dict[str, fl
     facts: dict[str, float | None] = {"bytes": weights.stat().st_size}
     if kind in (FROZEN, FULL):
         return facts
-    before = _peak_megabytes()
+    before = _megabytes()
     network = open_head(folder)
     pairs = given.reading[:_TIMED]
     windows = network.cutter.windows([e.question for e in pairs], [e.text for e in pairs])
     network.run(windows)
-    grown = _peak_megabytes() - before
+    grown = _megabytes() - before
     started = time.perf_counter()
     network.run(windows)
     taken = 1000 * (time.perf_counter() - started) / max(1, len(windows))
     return {**facts, "milliseconds a window": round(taken, 2), "megabytes grown": round(grown, 1)}
 
 
-def _peak_megabytes() -> float:
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / (2**20 if sys.platform == "darwin" else 2**10)
+def _megabytes() -> float:
+    """That the process holds now (Linux); 0 where the system does not say."""
+    path = Path("/proc/self/statm")
+    pages = int(path.read_text().split()[1]) if path.exists() else 0
+    return pages * resource.getpagesize() / 2**20

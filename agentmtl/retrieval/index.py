@@ -196,15 +196,16 @@ class Index:
 
         `task` keeps to units whose metadata `task` has that name; `where` is a filter expression
         (`agentmtl.index.filters`). A vector is searched by the dense channel alone. With `hops` 2 to 4,
-        passages for a question that needs several of them: `agentmtl.retrieval.hops`. `vector` (d,) stands
-        for a text where the caller has one, of `agentmtl.retrieval.query_tower` say.
+        passages for a question that needs several of them: `agentmtl.retrieval.hops`. `vector` (d,): the
+        text's own.
         """
         if task is not None:
             where = task_filter(where, task)
         if hops > 1:
             if level != "passage" or not isinstance(query, str):
                 raise UsageError("Several hops find passages for a question.", "Leave hops or level out.")
-            return self.search_hops(query, hops=hops, k=k, where=where).hits
+            settings = HopSettings(hops=hops)
+            return search_hops(self.retriever, query, k=k, where=where, settings=settings, vector=vector).hits
         return self._retriever.retrieve(query, level=level, k=k, where=where, channel=channel, vector=vector)
 
     async def aretrieve(
@@ -216,9 +217,10 @@ class Index:
         where: str | None = None,
         channel: Channel = "fused",
         hops: int = 1,
+        vector: Vectors | None = None,
     ) -> Hits:
         """`retrieve` in a worker thread: the event loop stays free."""
-        return await asyncio.to_thread(self.retrieve, query, task, level, k, where, channel, hops)
+        return await asyncio.to_thread(self.retrieve, query, task, level, k, where, channel, hops, vector)
 
     def search_hops(
         self,
@@ -229,10 +231,7 @@ class Index:
         where: str | None = None,
         judge: Judge | None = None,
     ) -> HopResult:
-        """Passages over several hops, with the trace of how each was come to; see `search_hops`.
-
-        `judge` reads the best chains again (`agentmtl.retrieval.hops.judge.load_judge`).
-        """
+        """Passages over several hops, with a trace. `judge`: `agentmtl.retrieval.hops.judge.load_judge`."""
         settings = HopSettings(hops=hops, judge=judge)
         return search_hops(self.retriever, question, k=k, where=where, settings=settings)
 

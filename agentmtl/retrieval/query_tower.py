@@ -25,7 +25,13 @@ class QueryTower:
     """Encodes queries; `vector=` of `Retriever.retrieve` takes the result."""
 
     def __init__(self, network: HeadNetwork) -> None:
+        """Raises EncoderError for another task's head."""
+        network.head.check_output(VECTOR)
         self._network = network
+
+    def is_trained_on(self, sha256: str) -> bool:
+        """Whether the head learned from the set with this hash."""
+        return self._network.head.card.is_trained_on(sha256)
 
     def encode(self, queries: Sequence[str]) -> Vectors:
         """(n, d), of unit length. Raises EncoderError where the head cannot run."""

@@ -30,7 +30,8 @@ class Reranker:
     """Reorders hits of any level. Safe to call from several threads, which take turns."""
 
     def __init__(self, network: HeadNetwork) -> None:
-        """Raises EncoderError for a head that was not calibrated."""
+        """Raises EncoderError for another task's head, or one that was not calibrated."""
+        network.head.check_output(SCORE)
         weight = network.head.card.calibration.get("weight")
         if not isinstance(weight, float):
             raise EncoderError("The reranker's head has no weight.", "Make it again: agentmtl train reranker")
@@ -39,7 +40,7 @@ class Reranker:
 
     def is_trained_on(self, sha256: str) -> bool:
         """Whether the head learned from the set with this hash."""
-        return any(entry["sha256"] == sha256 for entry in self._network.head.card.data.values())
+        return self._network.head.card.is_trained_on(sha256)
 
     def rerank(self, query: str, hits: Hits, *, depth: int = DEPTH, instruction: str = "") -> Hits:
         """The hits with the first `depth` of them in their new order; the others follow as they were.

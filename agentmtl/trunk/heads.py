@@ -56,6 +56,10 @@ class HeadCard:
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
 
+    def is_trained_on(self, sha256: str) -> bool:
+        """Whether it, or the head it started from, learned from the set with this hash."""
+        return any(entry.get("sha256") == sha256 and entry.get("train") for entry in self.data.values())
+
 
 @dataclass(frozen=True, slots=True)
 class Head:
@@ -72,6 +76,14 @@ class Head:
                 f"The head {self.card.task} was made for the trunk {self.card.trunk[:19]}…, not for "
                 f"{identity.name} ({identity.weights[:19]}…).",
                 f"Make one: agentmtl train {self.card.task} --encoder {identity.name} --data … --out DIR",
+            )
+
+    def check_output(self, name: str) -> None:
+        """Raises EncoderError where the head is another task's."""
+        if name not in self.outputs:
+            raise EncoderError(
+                f"The head is for {self.card.task}: it has no output {name!r}.",
+                "Give the folder of another head.",
             )
 
 

@@ -28,7 +28,7 @@ from agentmtl.trunk.heads import shipped_head
 STEP = "step"
 OUTPUTS = {STEP: 1}
 READ = 6  # chains of each hop that are read
-_STEP_CHARACTERS = 240  # of each passage that the chain has come through
+_STEP_CHARACTERS = 200  # of each passage that the chain has come through
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +49,8 @@ class HopJudge:
     """Scores chains again by reading them. Safe to call from several threads, which take turns."""
 
     def __init__(self, network: HeadNetwork, read: int = READ) -> None:
-        """Raises EncoderError for a head without a calibration."""
+        """Raises EncoderError for another task's head, or one without a calibration."""
+        network.head.check_output(STEP)
         weights = Weights.of(network.head.card.calibration)
         if weights is None:
             raise EncoderError("The hops head has no calibration.", "Make it again: agentmtl train hops")
@@ -57,7 +58,7 @@ class HopJudge:
 
     def is_trained_on(self, sha256: str) -> bool:
         """Whether the head learned from the set with this hash."""
-        return any(entry["sha256"] == sha256 for entry in self._network.head.card.data.values())
+        return self._network.head.card.is_trained_on(sha256)
 
     def __call__(self, graph: PassageGraph, question: str, chains: Sequence[Chain]) -> list[float]:
         """New log-odds of each chain. Raises EncoderError where the head cannot run."""
@@ -91,7 +92,7 @@ def texts_of(graph: PassageGraph, question: str, chains: Sequence[Chain]) -> tup
         steps, at = list[str](), chain
         while at.parent is not None:
             name = " ".join(graph.spellings[at.via]) if at.via >= 0 else ""
-            steps.insert(0, _step(units[at.parent.passage], name, asked))
+            steps.append(_step(units[at.parent.passage], name, asked))  # the nearest first: the end is cut
             at = at.parent
         firsts.append(" | ".join([question, *steps]))
         seconds.append(_headed(units[chain.passage]))
