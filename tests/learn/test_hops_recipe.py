@@ -151,3 +151,37 @@ def test_what_does_not_fit_is_refused(place: Path, tmp_path: Path) -> None:
 def test_first_right_is_a_reciprocal_rank() -> None:
     assert first_right((False, True, True), (3.0, 2.0, 1.0)) == 0.5
     assert first_right((True, False), (1.0, 1.0)) == 1.0
+
+
+def test_folds_that_are_not_all_there_are_refused(place: Path, tmp_path: Path) -> None:
+    import shutil
+
+    shutil.copytree(place / "head" / "fold-1", tmp_path / "fold-1")
+    with pytest.raises(UsageError, match="all folds"):
+        open_folds(tmp_path, lambda path: path)
+    shutil.copytree(place / "head" / "fold-0", tmp_path / "fold-0")
+    assert [path.name for path in open_folds(tmp_path, lambda path: path).parts] == ["fold-0", "fold-1"]
+    (tmp_path / "fold-0" / "card.json").unlink()
+    with pytest.raises(UsageError, match="all folds"):
+        open_folds(tmp_path, lambda path: path)
+
+
+def test_a_fold_is_left_out_of_every_example(tmp_path: Path) -> None:
+    from agentmtl.learn.reader_recipe import ReaderRecipe, gather
+
+    data = multihop_set(tmp_path / "set", 200)
+    replayed = ReaderRecipe(fold=1, folds=2, replays=(str(data),), replay=1_000)
+    for recipe, sets in ((ReaderRecipe(fold=1, folds=2), [data]), (replayed, [reading_set(tmp_path / "r")])):
+        examples = gather(sets, recipe)
+        asked = [e for e in (*examples.train, *examples.dev) if e.group.startswith("set:")]
+        assert asked and all(fold_of(e.group.removeprefix("set:"), 2) == 0 for e in asked)
+
+
+def test_another_tasks_head_is_refused(place: Path) -> None:
+    from agentmtl.retrieval.query_tower import QueryTower
+    from agentmtl.retrieval.rerank import Reranker
+
+    network = judge(place)._network
+    for expected in (Reranker, QueryTower):
+        with pytest.raises(EncoderError, match="has no output"):
+            expected(network)
