@@ -23,6 +23,7 @@ from agentmtl.trunk.pairs import Window
 
 MAX_CHAINS = 3  # pairs of passages read together
 _BETWEEN = " "
+_SHORTEST_NAME = 3  # characters of a title that is looked for in other passages
 _JUDGED = 3  # contexts that say yes or no together
 _VERBS = "is are was were am do does did has have had can could will would shall should may might must"
 _AUXILIARIES = frozenset(_VERBS.split())
@@ -50,11 +51,17 @@ class Part:
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """What is read at once: one passage, or two. `place`: of its last passage among those given."""
+    """What is read at once: a passage, or that which leads to it and the passage.
+
+    `place`: of the passage among those given. `parent`: a passage that holds `name` (lower case), which leads
+    here; None where the question alone does.
+    """
 
     text: str
     parts: tuple[Part, ...]
     place: int
+    parent: Hit | None = None
+    name: str = ""
 
 
 class ReaderExpert:
@@ -106,7 +113,7 @@ class ReaderExpert:
         return (ranked[0].candidate, ranked[0].features(ranked, 0)) if ranked else None
 
     def _read(self, question: str, evidence: Evidence) -> tuple[list[Context], dict[int, Reading]]:
-        contexts = list(contexts_of(evidence.passages[: self._settings.passages]))
+        contexts = list(contexts_of(evidence.passages[: self._settings.passages], question))
         if not contexts:
             return [], {}
         windows = self._network.cutter.windows([question] * len(contexts), [c.text for c in contexts])
@@ -148,7 +155,7 @@ class ReaderExpert:
         at = spans[0].start - contexts[pairs[0]].parts[-1].at if spans else 0
         start, end = _sentence(hit.unit, at, at + 1)
         text = f"{'yes' if yes >= no else 'no'} [1]"
-        return Candidate(text, (_citation(1, hit, start, end, ""),), sure, self.name)
+        return Candidate(text, (_citation(1, hit, start, end, "", hit.hop),), sure, self.name)
 
     def _candidates(self, context: Context, reading: Reading) -> Iterator[tuple[float, Candidate]]:
         """(margin, candidate) of a context's best spans."""
@@ -182,32 +189,44 @@ def asks_yes_or_no(question: str) -> bool:
 # --- contexts -----------------------------------------------------------------------------------------
 
 
-def contexts_of(passages: Sequence[Hit]) -> Iterator[Context]:
-    """Every passage alone, and a passage that a name led to also after the best one that holds the name."""
+def contexts_of(passages: Sequence[Hit], question: str = "") -> Iterator[Context]:
+    """Every passage alone, and one that a name leads to also after the best passage that holds the name.
+
+    That is the name which the hop search followed, or the passage's title where the question lacks it and a
+    better passage has it.
+    """
     chains = 0
     for place, hit in enumerate(passages):
-        yield _joined([hit], place)
-        parent = _parent(hit, passages)
+        followed = hit.hop > 1 and bool(hit.keys)
+        name = hit.keys[0].lower() if followed else _asked_about(hit, question)
+        parent = _parent(hit, name, passages if followed else passages[:place])
+        yield _joined([hit], place, parent, name)
         if parent is not None and chains < MAX_CHAINS:
             chains += 1
-            yield _joined([parent, hit], place)
+            yield _joined([parent, hit], place, parent, name)
 
 
-def _parent(hit: Hit, passages: Sequence[Hit]) -> Hit | None:
-    """The best passage that holds the name which led to this one."""
-    if hit.hop < 2 or not hit.keys:
+def _asked_about(hit: Hit, question: str) -> str:
+    """A passage's title where the question lacks it."""
+    title = hit.unit.title.lower()
+    return title if len(title) >= _SHORTEST_NAME and title not in question.lower() else ""
+
+
+def _parent(hit: Hit, name: str, passages: Sequence[Hit]) -> Hit | None:
+    """The best passage of another document that holds the name which leads to this one."""
+    if not name:
         return None
-    name = hit.keys[0].lower()
-    return next((other for other in passages if other.id != hit.id and name in other.text.lower()), None)
+    others = (other for other in passages if other.unit.source_id != hit.unit.source_id)
+    return next((other for other in others if name in other.text.lower()), None)
 
 
-def _joined(hits: Sequence[Hit], place: int) -> Context:
+def _joined(hits: Sequence[Hit], place: int, parent: Hit | None, name: str) -> Context:
     text, parts = "", []
     for hit in hits:
         text += (_BETWEEN if text else "") + (f"{hit.unit.title}. " if hit.unit.title else "")
         parts.append(Part(hit, len(text)))
         text += hit.text
-    return Context(text, tuple(parts), place)
+    return Context(text, tuple(parts), place, parent, name)
 
 
 def _without_headings(window: Window, context: Context) -> Window:
@@ -225,28 +244,27 @@ def _without_headings(window: Window, context: Context) -> Window:
 
 def _cited(context: Context, span: Span) -> tuple[Citation, ...]:
     """The name that led to the answer's passage, where one did, and the answer; () where a span runs over the
-    end of a passage."""
+    end of a passage or of a line, from a heading into the text say."""
     part = next((p for p in context.parts if p.at <= span.start and span.end <= p.at + len(p.hit.text)), None)
-    if part is None:
+    if part is None or "\n" in context.text[span.start : span.end].strip():
         return ()
     answer = (part.hit, span.start - part.at, span.end - part.at)
     steps = [answer]
-    first = context.parts[0]
-    if part is not first and part.hit.keys:
-        at = first.hit.text.lower().find(part.hit.keys[0].lower())
+    if part is context.parts[-1] and context.parent is not None:
+        at = context.parent.text.lower().find(context.name)
         if at >= 0:
-            steps.insert(0, (first.hit, at, at + len(part.hit.keys[0])))
+            steps.insert(0, (context.parent, at, at + len(context.name)))
     return tuple(
-        _citation(n, hit, start, end, _around(hit.unit, start, end))
+        _citation(n, hit, start, end, _around(hit.unit, start, end), max(n, hit.hop))
         for n, (hit, start, end) in enumerate(steps, 1)
     )
 
 
-def _citation(marker: int, hit: Hit, start: int, end: int, sentence: str) -> Citation:
+def _citation(marker: int, hit: Hit, start: int, end: int, sentence: str, hop: int) -> Citation:
     unit = hit.unit
     return Citation(
         marker, unit.id, unit.source_id, unit.start + start, unit.start + end, unit.text[start:end],
-        unit.title, unit.file, hit.hop, sentence,
+        unit.title, unit.file, hop, sentence,
     )  # fmt: skip
 
 

@@ -65,7 +65,7 @@ def _of_question(data: DataSet, question: Question, index: Index, random: Random
 def _contexts(index: Index, question: Question) -> Sequence[Context]:
     model = shipped().without(question.id)
     hits = search_hops(index.retriever, question.question, k=PASSAGES, where=question.where, model=model).hits
-    return list(contexts_of(list(hits)))
+    return list(contexts_of(list(hits), question.question))
 
 
 def _spans(context: Context, question: Question) -> tuple[tuple[int, int], ...]:
