@@ -112,6 +112,11 @@ class ReaderExpert:
         ranked = self._ranked(contexts, readings)
         return (ranked[0].candidate, ranked[0].features(ranked, 0)) if ranked else None
 
+    def side(self, question: str, evidence: Evidence) -> float | None:
+        """How far yes stands above no, in log-odds; None where there is nothing to read."""
+        readings = self._read(question, evidence)[1]
+        return _side(readings) if readings else None
+
     def _read(self, question: str, evidence: Evidence) -> tuple[list[Context], dict[int, Reading]]:
         contexts = list(contexts_of(evidence.passages[: self._settings.passages], question))
         if not contexts:
@@ -147,14 +152,13 @@ class ReaderExpert:
 
     def _yes_or_no(self, contexts: Sequence[Context], readings: Mapping[int, Reading]) -> Candidate:
         """Yes or no by the mean over the first contexts, citing the first passage's best sentence whole."""
-        pairs = sorted(readings)[:_JUDGED]
-        yes, no = np.mean([readings[pair].kinds[1:] for pair in pairs], axis=0).tolist()
-        sure = float(1.0 / (1.0 + np.exp(-abs(yes - no))))
+        pairs, above = sorted(readings)[:_JUDGED], _side(readings)
+        sure = self._calibration.of_side(abs(above))
         hit = contexts[pairs[0]].parts[-1].hit
         spans = [s for s in readings[pairs[0]].spans if s.start >= contexts[pairs[0]].parts[-1].at]
         at = spans[0].start - contexts[pairs[0]].parts[-1].at if spans else 0
         start, end = _sentence(hit.unit, at, at + 1)
-        text = f"{'yes' if yes >= no else 'no'} [1]"
+        text = f"{'yes' if above >= 0 else 'no'} [1]"
         return Candidate(text, (_citation(1, hit, start, end, "", hit.hop),), sure, self.name)
 
     def _candidates(self, context: Context, reading: Reading) -> Iterator[tuple[float, Candidate]]:
@@ -178,6 +182,12 @@ class _Ranked:
         """Its worth, how far it stands above the best other one (0 where there is none), and its place."""
         others = [one.worth for n, one in enumerate(ranked[: at + 2]) if n != at]
         return self.worth, self.worth - max(others, default=self.worth), float(self.place)
+
+
+def _side(readings: Mapping[int, Reading]) -> float:
+    """How far yes stands above no, in the mean over the first contexts."""
+    yes, no = np.mean([readings[pair].kinds[1:] for pair in sorted(readings)[:_JUDGED]], axis=0).tolist()
+    return float(yes - no)
 
 
 def asks_yes_or_no(question: str) -> bool:

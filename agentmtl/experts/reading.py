@@ -126,7 +126,8 @@ def best_of(spans: Iterable[Span]) -> list[Span]:
 @dataclass(frozen=True, slots=True)
 class Calibration:
     """Logistic models: over `Reading.features`, that a text holds an answer and that the one given is right;
-    and, over what the reader makes of all passages, that the answer to a question is right.
+    over what the reader makes of all passages, that the answer to a question is right (`asked`); and, over
+    how far yes and no stand apart, that the one said is right (`side`).
 
     `threshold`: of `of_answer`, below which nothing is said of a text; `asked_threshold`: of `of_asked`.
     """
@@ -136,6 +137,7 @@ class Calibration:
     asked: tuple[float, ...] = _UNFITTED
     threshold: float = 0.5
     asked_threshold: float = 0.5
+    side: tuple[float, ...] = (1.0, 0.0)
 
     def of_answer(self, reading: Reading) -> float:
         """The probability that the text holds an answer."""
@@ -149,8 +151,13 @@ class Calibration:
         """The probability that an answer out of several passages is right."""
         return _probability(self.asked, features)
 
+    def of_side(self, apart: float) -> float:
+        """The probability that yes or no is right, from the difference of their logits (not negative)."""
+        return _probability(self.side, (apart,))
+
     def to_json(self) -> dict[str, Any]:
         return {
+            "side": list(self.side),
             "answerable": list(self.answerable),
             "right": list(self.right),
             "asked": list(self.asked),
@@ -166,10 +173,11 @@ class Calibration:
             return None
         asked = tuple(data.get("asked", _UNFITTED))
         thresholds = data["threshold"], data.get("asked_threshold", 0.5)
-        return cls(tuple(data["answerable"]), tuple(data["right"]), asked, *thresholds)
+        side = tuple(data.get("side", (1.0, 0.0)))
+        return cls(tuple(data["answerable"]), tuple(data["right"]), asked, *thresholds, side)
 
 
-def _probability(model: tuple[float, ...], features: Features) -> float:
+def _probability(model: tuple[float, ...], features: tuple[float, ...]) -> float:
     *weights, bias = model
     odds = bias + sum(w * f for w, f in zip(weights, features, strict=True))
     return float(1.0 / (1.0 + np.exp(-np.clip(odds, -40, 40))))

@@ -19,7 +19,7 @@ from agentmtl.evaluate.answer_metrics import contains_answer
 from agentmtl.evaluate.datasets import DataSet, Question, kind_of, read_multihop, read_reading, sample
 from agentmtl.evaluate.held_out import Folds, open_folds
 from agentmtl.evaluate.indexes import index_for
-from agentmtl.evaluate.reading_examples import is_dev, read_examples
+from agentmtl.evaluate.reading_examples import is_dev, read_examples, yes_or_no
 from agentmtl.experts.reader import ReaderExpert, asks_yes_or_no
 from agentmtl.experts.reading import Calibration, Features
 from agentmtl.retrieval.hops.evidence import gather_passages
@@ -66,17 +66,20 @@ def calibrate_asking(
     def reader_of(question: Question) -> ReaderExpert:
         return parts.of(question.id) if parts else whole
 
-    asked = []
+    asked, sides = [], list[tuple[float, bool]]()
     for folder in sets:
         reading = kind_of(folder) == "reading"
         data = read_reading(folder, "train") if reading else read_multihop(folder)
         readers = (lambda question: whole) if reading else reader_of
-        asked.append(ask_all(data, readers, reads, indexes, limit, seed, watch))
+        found = ask_all(data, readers, reads, indexes, limit, seed, watch)
+        asked += [found] if len(found.right) else []
+        sides += [] if reading else ask_sides(data, whole, indexes, watch)
     calibration = fit_asked(asked)
     loaded = load_head(head)
     kept = Calibration.of(loaded.card)
     assert kept is not None  # a reader without one was refused above
-    fitted = replace(kept, asked=calibration[0], asked_threshold=calibration[1])
+    side = fit_side(sides) if sides else kept.side
+    fitted = replace(kept, asked=calibration[0], asked_threshold=calibration[1], side=side)
     save_head(replace(loaded, card=replace(loaded.card, calibration=fitted.to_json())), head)
     return fitted
 
@@ -113,6 +116,40 @@ def ask_all(
             said = found[0].citations[-1].text
             right.append(question.answerable and contains_answer(said, question.answers))
     return Asked(np.array(features, float).reshape(-1, 3), np.array(right, bool))
+
+
+def ask_sides(
+    data: DataSet, reader: ReaderExpert, indexes: Path, watch: Callable[[int], None]
+) -> list[tuple[float, bool]]:
+    """(how far yes and no stand apart, whether the one said is right) for the yes-or-no questions of a
+    multi-hop set that no head learns from."""
+    asked = [
+        (q, said)
+        for q in data.questions
+        if (said := yes_or_no(q.answers)) and asks_yes_or_no(q.question) and is_dev(f"{data.name}:{q.id}")
+    ]
+    found = []
+    index = index_for(data, indexes) if asked else None
+    for question, said in asked:
+        assert index is not None
+        evidence = gather_passages(index.retriever, question.question, where=question.where)
+        above = reader.side(question.question, evidence)
+        watch(1)
+        if above is not None:
+            found.append((abs(above), (above >= 0) == (said == "yes")))
+    return found
+
+
+def fit_side(sides: Sequence[tuple[float, bool]]) -> tuple[float, ...]:
+    """A logistic model of yes or no being right, over how far they stand apart; strongly regularised, since
+    there are few of these questions. (0, the logit of one half) where all or none were right."""
+    from sklearn.linear_model import LogisticRegression
+
+    right = np.array([one[1] for one in sides])
+    if right.all() or not right.any():
+        return 0.0, 0.0
+    model = LogisticRegression(C=0.1).fit(np.array([[one[0]] for one in sides]), right)
+    return float(model.coef_[0, 0]), float(model.intercept_[0])
 
 
 def _dev_questions(data: DataSet) -> set[str]:

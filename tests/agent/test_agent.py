@@ -53,11 +53,16 @@ def index(tmp_path: Path) -> Index:
 def test_a_two_hop_question_is_answered_from_both_documents(tmp_path: Path) -> None:
     index = Index.create(tmp_path / "index", backend="torch-fp32")
     index.add(DOCUMENTS)
-    answer = Agent(index, threshold=0.0).ask("Where was the clockmaker who built the H4 timekeeper born?")
+    question = "Where was the clockmaker who built the H4 timekeeper born?"
+    answer = Agent(index, threshold=0.0, expert="sentences").ask(question)
     assert {c.source for c in answer.citations} >= {"h4", "harrison"}
     assert "Foulby" in answer.text
     assert answer.trace[0]["hops"] == [1, 2]
     assert "John Harrison" in answer.trace[0]["bridges"]
+    read = Agent(index, threshold=0.0, backend="torch-fp32").ask(question)
+    assert read.route == "reader" and [c.source for c in read.citations] == ["h4", "harrison"]
+    assert read.citations[0].text == "John Harrison" and read.citations[1].hop == 2
+    assert read.citations[1].text in ("Foulby", "Yorkshire", "Foulby in Yorkshire")
 
 
 def test_one_hop_stays_with_the_first_evidence(index: Index) -> None:

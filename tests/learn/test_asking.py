@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from agentmtl.errors import UsageError
-from agentmtl.learn.asking import Asked, fit_asked, threshold_of
+from agentmtl.experts.reading import Calibration
+from agentmtl.learn.asking import Asked, fit_asked, fit_side, threshold_of
 
 
 def test_a_confident_answer_is_right_more_often() -> None:
@@ -35,3 +36,14 @@ def test_the_threshold_by_hand() -> None:
 def test_answers_of_one_kind_teach_nothing() -> None:
     with pytest.raises(UsageError):
         fit_asked([Asked(np.zeros((5, 3)), np.ones(5, bool))])
+
+
+def test_yes_and_no_are_as_sure_as_they_were_right() -> None:
+    apart = np.linspace(0, 4, 200)
+    told = [(float(a), bool(a > 2)) for a in apart]
+    sure = Calibration((0.0,) * 4, (0.0,) * 4, side=fit_side(told))
+    assert sure.of_side(0.0) < 0.3 and sure.of_side(4.0) > 0.7
+    guessed = fit_side([(float(a), n % 2 == 0) for n, a in enumerate(apart)])
+    assert 0.4 < Calibration((0.0,) * 4, (0.0,) * 4, side=guessed).of_side(4.0) < 0.6
+    assert fit_side([(1.0, True), (2.0, True)]) == (0.0, 0.0)
+    assert Calibration((0.0,) * 4, (0.0,) * 4).of_side(2.0) == pytest.approx(1 / (1 + np.exp(-2.0)))

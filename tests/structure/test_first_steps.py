@@ -57,7 +57,8 @@ def test_the_demo_answers_from_two_documents(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     answer = json.loads(done.stdout)
     assert {"h4", "corpus/john-harrison.md"} <= {c["source"] for c in answer["citations"]}
-    assert "Foulby" in answer["answer"] and not answer["abstained"]
+    assert "Foulby" in answer["citations"][-1]["quote"] and not answer["abstained"]
+    assert answer["route"] == "reader"
 
 
 def test_the_transcript_in_the_readme_is_what_the_demo_prints(tmp_path: Path) -> None:
