@@ -117,7 +117,7 @@ def main() -> None:
     index = index_for(data, arguments.indexes)
     index.add_stream()
     questions = [q.question for q in data.questions]
-    judge = str(arguments.judge) if arguments.judge else "auto"
+    judge = str(arguments.judge) if arguments.judge else "none"
     rows = [
         *reranking(index, questions, arguments.reranker, arguments.rounds),
         *judging(index, questions, arguments.judge, arguments.rounds),

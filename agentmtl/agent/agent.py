@@ -15,7 +15,7 @@ from typing import Any
 from agentmtl.agent.citations import exact_only
 from agentmtl.agent.journal import Journal
 from agentmtl.errors import UsageError
-from agentmtl.experts.default import AUTO, embedded_expert, embedded_judge
+from agentmtl.experts.default import AUTO, NONE, embedded_expert, embedded_judge
 from agentmtl.experts.expert import Expert
 from agentmtl.retrieval.evidence import gather
 from agentmtl.retrieval.hops.beam import Judge
@@ -34,8 +34,9 @@ class Agent:
 
     `hops` retrieval steps at most (1 to 4). Answers below `threshold` are not given (-1: the expert's
     calibrated one). `log` keeps questions and answers for `agentmtl log`. `expert`: an expert, or the name of
-    an embedded one (`agentmtl.experts.default`). `judge` reads the chains of the hop search: one, "auto",
-    "none" or the folder of a head. `hop_model`: other weights of that search than the index's own.
+    an embedded one (`agentmtl.experts.default`). `judge` reads the chains of the hop search: one, "none",
+    "auto" (the head that comes with the package) or the folder of a head. `hop_model`: other weights of that
+    search than the index's own.
     """
 
     def __init__(
@@ -46,7 +47,7 @@ class Agent:
         threshold: float = -1.0,
         log: bool = False,
         expert: Expert | str = AUTO,
-        judge: Judge | str = AUTO,
+        judge: Judge | str = NONE,
         hop_model: HopModel | None = None,
         backend: str = "auto",
     ) -> None:

@@ -39,7 +39,7 @@ def ask(
         typer.Option("--threshold", help="Abstain below this confidence; -1 is the calibrated one."),
     ] = None,
     expert: ExpertFlag = "auto",
-    judge: JudgeFlag = "auto",
+    judge: JudgeFlag = "none",
     backend: BackendFlag = None,
     no_log: Annotated[
         bool, typer.Option("--no-log", help="Leave this question out of `agentmtl log`.")

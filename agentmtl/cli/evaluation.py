@@ -48,7 +48,7 @@ def multihop(
     encoder: EncoderFlag = None,
     backend: BackendFlag = None,
     hops: Annotated[int, typer.Option("--hops", help="Retrieval steps, at most.", min=1, max=4)] = 2,
-    judge: JudgeFlag = "auto",
+    judge: JudgeFlag = "none",
     judges: Judges = None,
     quiet: QuietFlag = False,
     as_json: JsonFlag = False,
@@ -105,7 +105,7 @@ def answers(
             "--folds", help="Folder of heads fold-0, fold-1 …: each answers the questions it left out."
         ),
     ] = None,
-    judge: JudgeFlag = "auto",
+    judge: JudgeFlag = "none",
     judges: Judges = None,
     threshold: Annotated[float, typer.Option("--threshold", help="Abstain below it; -1: calibrated.")] = -1.0,
     plot: Annotated[
@@ -164,7 +164,7 @@ def _agents(
 
     readers = open_folds(folds, lambda path: ReaderExpert(open_head(path, backend))) if folds else None
     reads = open_folds(judges, lambda path: HopJudge(open_head(path, backend))) if judges else None
-    if readers and not reads and judge != NONE:
+    if readers and not reads and judge != NONE:  # what it says would not be held out
         raise UsageError("The hops head may have seen the questions.", "Give --judges DIR, or --judge none.")
 
     def make(index: Index) -> Agent | HeldOut:

@@ -60,7 +60,7 @@ def search(
     distilled: Annotated[
         bool, typer.Option("--distilled", help="Encode the query by the head that the reranker taught.")
     ] = False,
-    judge: JudgeFlag = "auto",
+    judge: JudgeFlag = "none",
     explain: Annotated[
         bool, typer.Option("--explain", help="Show each channel's score and the matched words.")
     ] = False,

@@ -60,6 +60,9 @@ def reader(
         list[str] | None, typer.Option("--replay-data", metavar="DIR", help="A set to rehearse; repeat.")
     ] = None,
     replay: Annotated[int, typer.Option(min=1, help="Examples of each of these, about.")] = 1_000,
+    keep: Annotated[
+        float, typer.Option(min=0, max=1, help="Share of --start's weights in the result.")
+    ] = 0.0,
     indexes: Annotated[
         Path | None, typer.Option("--indexes", help="Read multi-hop sets over what is retrieved; kept here.")
     ] = None,
@@ -88,7 +91,7 @@ def reader(
     recipe = ReaderRecipe(
         epochs=epochs, cloze=cloze, rank=rank, rate=rate, seed=seed, limit=limit, start=start,
         fold=fold, folds=folds, texts=tuple(text or ()), replays=tuple(replay_data or ()),
-        replay=replay,
+        replay=replay, keep=keep,
     )  # fmt: skip
     with watching_steps("training", quiet or as_json) as watch:
         head = train_reader(files, data, out, recipe, command_line(), watch, indexes)

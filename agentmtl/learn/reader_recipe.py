@@ -20,6 +20,7 @@ from agentmtl.learn.reader import ReadingTask
 from agentmtl.learn.recipe import (
     AdapterRecipe,
     Watch,
+    average,
     check_sets,
     describe,
     head_of,
@@ -35,7 +36,7 @@ from agentmtl.retrieval.hops.model import fold_of
 from agentmtl.schema import Document
 from agentmtl.trunk.cache import default_cache_dir
 from agentmtl.trunk.head_network import HeadNetwork
-from agentmtl.trunk.heads import Head, save_head
+from agentmtl.trunk.heads import Head, load_head, save_head
 from agentmtl.trunk.model_files import ModelFiles
 from agentmtl.trunk.pairs import PairCutter
 
@@ -48,7 +49,8 @@ class ReaderRecipe(AdapterRecipe):
     folders `texts`, and with `epochs` 0 they are all: a head that has learned to match, to start others from.
     `fold`: questions of multi-hop sets that are left out, one fold of `folds`, so that the
     others' head can be measured on them; −1 for none. `replay`: about so many examples of each of the folders
-    `replays`, so that what a head knew is not forgotten.
+    `replays`, so that what a head knew is not forgotten. `keep`: the share of the head it started from in the
+    weights that are kept (WiSE-FT: Wortsman et al., arXiv 2109.01903, section 3).
     """
 
     max_length: int = 384
@@ -57,6 +59,7 @@ class ReaderRecipe(AdapterRecipe):
     texts: tuple[str, ...] = ()
     replays: tuple[str, ...] = ()
     replay: int = 1_000
+    keep: float = 0.0
     fold: int = -1
     folds: int = 3
 
@@ -90,6 +93,8 @@ def train_reader(
     module, progress = fit(files, sets, examples, out, recipe, watch)
     learnt = examples.sets if recipe.epochs else {n: {**s, "train": 0} for n, s in examples.sets.items()}
     head = head_of("reader", module, files, recipe, learnt, command, {}, progress)
+    if recipe.start and recipe.keep:
+        head = average(load_head(Path(recipe.start)), head, recipe.keep)
     save_head(head, out)
     network = HeadNetwork(out, files, ("torch-fp32",), default_cache_dir())
     found = read(network, examples.dev, lambda n: None)

@@ -109,6 +109,19 @@ def head_of(
     return Head(card, adapters_of(module), outputs)
 
 
+def average(start: Head, head: Head, keep: float) -> Head:
+    """The head with every weight moved the share `keep` of the way back to the head it was trained from."""
+    adapters = {
+        name: tuple(keep * a + (1 - keep) * b for a, b in zip(start.adapters[name], both, strict=True))
+        for name, both in head.adapters.items()
+    }
+    outputs = {
+        name: tuple(keep * a + (1 - keep) * b for a, b in zip(start.outputs[name], both, strict=True))
+        for name, both in head.outputs.items()
+    }
+    return Head(head.card, adapters, outputs)  # type: ignore[arg-type]
+
+
 def _machine() -> dict[str, Any]:
     import torch
 

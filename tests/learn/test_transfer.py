@@ -172,3 +172,15 @@ def test_a_head_can_start_another_of_fewer_layers(tmp_path: Path) -> None:
         start_from(trainable_module(files, {"score": 1}, 2, 2.0, 0.0, 0), first)
     with pytest.raises(EncoderError, match="no 9 layers"):
         trainable_module(files, {"score": 1}, 4, 2.0, 0.0, 0, layers=9)
+
+
+def test_an_average_stands_between_its_heads(tmp_path: Path) -> None:
+    from agentmtl.learn.recipe import average
+
+    files = tiny_trunk(tmp_path / "trunk")
+    one, two = random_head(files, seed=1), random_head(files, seed=2)
+    found = average(one, two, 0.25)
+    for part in (0, 1):
+        wanted = 0.25 * one.adapters[NAME][part] + 0.75 * two.adapters[NAME][part]
+        assert np.allclose(found.adapters[NAME][part], wanted)
+        assert np.allclose(average(one, two, 1.0).outputs["span"][part], one.outputs["span"][part])
