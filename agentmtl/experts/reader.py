@@ -36,9 +36,9 @@ class ReaderSettings:
     `agreement`: the temperature at which places of the same answer add up (0: the best one counts alone).
     """
 
-    passages: int = 8
-    rank: float = 0.3
-    agreement: float = 2.0
+    passages: int = 6
+    rank: float = 1.5
+    agreement: float = 3.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,9 +138,13 @@ class ReaderExpert:
 
     def _pooled(self, same: Sequence[tuple[float, int, Candidate]]) -> _Ranked:
         worth, place, candidate = max(same, key=lambda one: (one[0], -one[1]))
+        best: dict[tuple[str, int], float] = {}  # a place that several contexts hold counts once
+        for worth_there, _, there in same:
+            at = there.citations[-1].unit_id, there.citations[-1].start
+            best[at] = max(best.get(at, worth_there), worth_there)
         agreement = self._settings.agreement
         if agreement > 0:
-            worths = np.array([one[0] for one in same]) / agreement
+            worths = np.array(list(best.values())) / agreement
             worth = float(agreement * (np.log(np.exp(worths - worths.max()).sum()) + worths.max()))
         return _Ranked(worth, place, candidate)
 
@@ -151,9 +155,12 @@ class ReaderExpert:
         return await asyncio.to_thread(self.propose, question, evidence, demonstrations, n)
 
     def _yes_or_no(self, contexts: Sequence[Context], readings: Mapping[int, Reading]) -> Candidate:
-        """Yes or no by the mean over the first contexts, citing the first passage's best sentence whole."""
+        """Yes or no by the mean over the first contexts, citing the first passage's best sentence whole.
+
+        Its confidence is how far it is better than guessing.
+        """
         pairs, above = sorted(readings)[:_JUDGED], _side(readings)
-        sure = self._calibration.of_side(abs(above))
+        sure = max(0.0, 2 * self._calibration.of_side(abs(above)) - 1)
         hit = contexts[pairs[0]].parts[-1].hit
         spans = [s for s in readings[pairs[0]].spans if s.start >= contexts[pairs[0]].parts[-1].at]
         at = spans[0].start - contexts[pairs[0]].parts[-1].at if spans else 0
