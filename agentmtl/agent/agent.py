@@ -60,11 +60,12 @@ class Agent:
             expert = embedded_expert(expert, index.settings.encoder, backend)
         self.expert = expert
         follows = hops > 1 and expert.needs == "passages"
+        read_by: Judge | None
         if isinstance(judge, str):
-            found = embedded_judge(judge, index.settings.encoder, backend) if follows else None
-            self._search = HopSettings(hops=hops, judge=found)
+            read_by = embedded_judge(judge, index.settings.encoder, backend) if follows else None
         else:
-            self._search = HopSettings(hops=hops, judge=judge)
+            read_by = judge
+        self._search = HopSettings(hops=hops, judge=read_by)
         self._hop_model = hop_model
         self.threshold = threshold if threshold >= 0 else getattr(self.expert, "threshold", 0.5)
         self._journal = Journal() if log else None

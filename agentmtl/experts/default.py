@@ -9,7 +9,7 @@ from agentmtl.errors import UsageError
 from agentmtl.experts.expert import Expert
 from agentmtl.experts.reader import ReaderExpert
 from agentmtl.experts.sentences import SentenceExpert
-from agentmtl.retrieval.hops.judge import HopJudge
+from agentmtl.retrieval.hops.judge import HopJudge, load_judge
 from agentmtl.trunk.encoder import EncoderIdentity
 from agentmtl.trunk.head_network import open_head
 from agentmtl.trunk.heads import shipped_head
@@ -44,12 +44,10 @@ def embedded_judge(name: str, encoder: EncoderIdentity, backend: str = "auto") -
     """
     if name == NONE or (name == AUTO and _without_a_model(encoder)):
         return None
-    folder = shipped_head("hops") if name == AUTO else Path(name)
-    if folder is None:
-        return None
-    if not folder.is_dir():
+    folder = None if name == AUTO else Path(name)
+    if folder is not None and not folder.is_dir():
         raise UsageError(f"There is no hops head {name!r}.", "Choose auto, none, or a head's folder.")
-    return HopJudge(open_head(folder, backend))
+    return load_judge(folder, backend)
 
 
 def _without_a_model(encoder: EncoderIdentity) -> bool:

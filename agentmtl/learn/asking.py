@@ -128,10 +128,11 @@ def ask_sides(
         for q in data.questions
         if (said := yes_or_no(q.answers)) and asks_yes_or_no(q.question) and is_dev(f"{data.name}:{q.id}")
     ]
-    found = []
-    index = index_for(data, indexes) if asked else None
+    found = list[tuple[float, bool]]()
+    if not asked:
+        return found
+    index = index_for(data, indexes)
     for question, said in asked:
-        assert index is not None
         evidence = gather_passages(index.retriever, question.question, where=question.where)
         above = reader.side(question.question, evidence)
         watch(1)

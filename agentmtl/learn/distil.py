@@ -22,6 +22,7 @@ from agentmtl.learn.reader import run_module
 from agentmtl.learn.recipe import (
     AdapterRecipe,
     Watch,
+    best_dev,
     check_sets,
     describe,
     head_of,
@@ -170,7 +171,7 @@ def train_queries(
     task = QueriesTask(PairCutter(files, recipe.max_length), learnt, dev, recipe.batch, recipe.seed)
     card = run_card(files, recipe, data)
     progress = train(module, [task], recipe.settings(recipe.epochs), out / "run", card, watch)
-    metrics = max(progress.history, key=lambda record: record["score"])["dev"][task.name]
+    metrics = best_dev(progress, task.name)
     head = head_of("queries", module, files, recipe, data, command, metrics, progress)
     save_head(head, out)
     write_report(out, task.name, progress, metrics)

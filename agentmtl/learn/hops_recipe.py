@@ -17,6 +17,7 @@ from agentmtl.learn.hop_chains import Chains, HopTask, chains_of, head_logits
 from agentmtl.learn.recipe import (
     AdapterRecipe,
     Watch,
+    best_dev,
     check_sets,
     describe,
     head_of,
@@ -113,7 +114,7 @@ class _Job:
         task = HopTask(cutter, learnt, dev, recipe.batch, recipe.seed)
         card = {**run_card(self.files, recipe, self.data), "left out": fold}
         progress = train(module, [task], recipe.settings(recipe.epochs), out / "run", card, self.watch)
-        metrics = max(progress.history, key=lambda record: record["score"])["dev"][task.name]
+        metrics = best_dev(progress, task.name)
         write_report(out, task.name, progress, metrics)
         head = head_of("hops", module, self.files, recipe, self.data, self.command, metrics, progress)
         held_out = [c for c in self.chains if fold_of(c.id, recipe.folds) == fold]

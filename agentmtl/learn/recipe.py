@@ -148,6 +148,12 @@ def check_sets(sets: Sequence[Path], kinds: Sequence[str] = ("reading", "multiho
             raise UsageError(f"{folder} holds no {wanted} set.", f"Give folders of {wanted} sets.")
 
 
+def best_dev(progress: Progress, task: str) -> dict[str, float]:
+    """A task's dev metrics in the epoch whose weights were kept."""
+    metrics: dict[str, float] = max(progress.history, key=lambda record: record["score"])["dev"][task]
+    return metrics
+
+
 def write_report(out: Path, task: str, progress: Progress, metrics: Mapping[str, float]) -> None:
     """The run's history as JSON and as curves: the dev metrics of `task` that lie between 0 and 1."""
     report = {"history": progress.history, "dev": rounded(metrics)}

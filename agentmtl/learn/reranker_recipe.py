@@ -14,6 +14,7 @@ from agentmtl.learn.ranking import Group, RankingTask, groups_of
 from agentmtl.learn.recipe import (
     AdapterRecipe,
     Watch,
+    best_dev,
     check_sets,
     describe,
     head_of,
@@ -64,7 +65,7 @@ def train_reranker(
     task = RankingTask(cutter, learnt, dev, recipe.batch, recipe.seed)
     card = run_card(files, recipe, data)
     progress = train(module, [task], recipe.settings(recipe.epochs), out / "run", card, watch)
-    metrics = max(progress.history, key=lambda record: record["score"])["dev"][task.name]
+    metrics = best_dev(progress, task.name)
     calibration = {"weight": float(metrics["weight"])}
     head = head_of("reranker", module, files, recipe, data, command, metrics, progress, calibration)
     save_head(head, out)

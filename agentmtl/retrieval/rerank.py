@@ -58,8 +58,13 @@ class Reranker:
 
     def score(self, query: str, units: Sequence[Unit]) -> Floats:
         """(n,) log-odds of each unit answering the query; of a long one the best window's."""
-        texts = [f"{unit.title}. {unit.text}" if unit.title else unit.text for unit in units]
+        texts = [headed(unit) for unit in units]
         return pair_scores(self._network, [query] * len(texts), texts)
+
+
+def headed(unit: Unit) -> str:
+    """A unit as a cross-encoder reads it: its text under its title."""
+    return f"{unit.title}. {unit.text}" if unit.title else unit.text
 
 
 def load_reranker(folder: Path | None = None, backend: str = "auto") -> Reranker:

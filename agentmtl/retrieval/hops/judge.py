@@ -20,7 +20,7 @@ from agentmtl.index.tokens import words
 from agentmtl.ingest.sentences import split_sentences
 from agentmtl.retrieval.hops.beam import Chain
 from agentmtl.retrieval.hops.graph import PassageGraph
-from agentmtl.retrieval.rerank import logits_of
+from agentmtl.retrieval.rerank import headed, logits_of
 from agentmtl.schema import Unit
 from agentmtl.trunk.head_network import HeadNetwork, open_head
 from agentmtl.trunk.heads import shipped_head
@@ -95,12 +95,8 @@ def texts_of(graph: PassageGraph, question: str, chains: Sequence[Chain]) -> tup
             steps.append(_step(units[at.parent.passage], name, asked))  # the nearest first: the end is cut
             at = at.parent
         firsts.append(" | ".join([question, *steps]))
-        seconds.append(_headed(units[chain.passage]))
+        seconds.append(headed(units[chain.passage]))
     return firsts, seconds
-
-
-def _headed(unit: Unit) -> str:
-    return f"{unit.title}. {unit.text}" if unit.title else unit.text
 
 
 def _step(unit: Unit, name: str, asked: frozenset[str]) -> str:
