@@ -106,7 +106,8 @@ class _Job:
 
         recipe = self.recipe
         seen = [c for c in self.chains if fold_of(c.id, recipe.folds) != fold]
-        cutter, module = PairCutter(self.files, recipe.max_length), module_for(self.files, OUTPUTS, recipe)
+        cutter = PairCutter(self.files, recipe.max_length)
+        module = module_for(self.files, OUTPUTS, recipe, first_only=True)
         learnt, dev = (
             [c for c in seen if not is_dev(c.group, DEV_SHARE)],
             [c for c in seen if is_dev(c.group, DEV_SHARE)],

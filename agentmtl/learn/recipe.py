@@ -61,15 +61,17 @@ class AdapterRecipe:
         )
 
 
-def module_for(files: ModelFiles, outputs: Mapping[str, int], recipe: AdapterRecipe) -> Any:
-    """The module to train, on CUDA where there is one.
+def module_for(
+    files: ModelFiles, outputs: Mapping[str, int], recipe: AdapterRecipe, first_only: bool = False
+) -> Any:
+    """The module to train, on CUDA where there is one. `first_only`: it says something of the first token alone.
 
     Raises EncoderError without peft, or where `start` does not fit.
     """
     import torch
 
     module = trainable_module(
-        files, outputs, recipe.rank, recipe.scale, recipe.dropout, recipe.seed, recipe.layers
+        files, outputs, recipe.rank, recipe.scale, recipe.dropout, recipe.seed, recipe.layers, first_only
     )
     if recipe.start:
         head = load_head(Path(recipe.start))
@@ -100,7 +102,7 @@ def head_of(
     before = load_head(Path(recipe.start)).card.data if recipe.start else {}
     card = HeadCard(
         task=task, trunk=files.identity.weights, trunk_name=files.identity.name, rank=recipe.rank,
-        scale=recipe.scale, max_length=recipe.max_length, layers=recipe.layers,
+        scale=recipe.scale, max_length=recipe.max_length, layers=recipe.layers, first_only=module.first_only,
         outputs={name: len(bias) for name, (_, bias) in outputs.items()}, recipe=asdict(recipe),
         data={**before, **data}, command=command, seed=recipe.seed,
         metrics={"dev": rounded(metrics), "training": {"seconds": round(progress.seconds), **_machine()}},

@@ -60,7 +60,7 @@ def train_reranker(
     UsageError where a set is of another form or `out` holds another run, EncoderError without peft.
     """
     learnt, dev, data = gather_groups(sets, recipe, indexes)
-    module = module_for(files, OUTPUTS, recipe)
+    module = module_for(files, OUTPUTS, recipe, first_only=True)
     cutter = PairCutter(files, recipe.max_length)
     task = RankingTask(cutter, learnt, dev, recipe.batch, recipe.seed)
     card = run_card(files, recipe, data)

@@ -10,7 +10,7 @@ import numpy as np
 from agentmtl.errors import EncoderError
 from agentmtl.trunk.heads import Head, Tensor
 from agentmtl.trunk.model_files import ModelFiles
-from agentmtl.trunk.torch_network import first_layers, load_transformer
+from agentmtl.trunk.torch_network import first_layers, load_transformer, only_first_token
 
 if TYPE_CHECKING:
     import torch
@@ -20,14 +20,20 @@ TARGETS = ("query", "key", "value", "attention.output.dense", "intermediate.dens
 _PREFIX = "base_model.model."
 
 
-def outputs_module(trunk: Any, outputs: Mapping[str, int], width: int) -> torch.nn.Module:
-    """A module (ids, mask, types) → {name: (n, tokens, numbers)} over the trunk's last hidden states."""
+def outputs_module(
+    trunk: Any, outputs: Mapping[str, int], width: int, first_only: bool = False
+) -> torch.nn.Module:
+    """A module (ids, mask, types) → {name: (n, tokens, numbers)} over the trunk's last hidden states.
+
+    `first_only`: the trunk gives those of the first token alone.
+    """
     import torch
 
     class WithOutputs(torch.nn.Module):
         def __init__(self) -> None:
             super().__init__()
             self.trunk = trunk
+            self.first_only = first_only
             self.outputs = torch.nn.ModuleDict({n: torch.nn.Linear(width, k) for n, k in outputs.items()})
 
         def forward(
@@ -49,10 +55,12 @@ def trainable_module(
     dropout: float,
     seed: int,
     layers: int = 0,
+    first_only: bool = False,
 ) -> torch.nn.Module:
     """The trunk with fresh adapters of `rank` on every linear layer; `rank` 0 trains the trunk itself.
 
-    `scale`: of B·A. `layers`: only the trunk's first so many are read; 0: all.
+    `scale`: of B·A. `layers`: only the trunk's first so many are read; 0: all. `first_only`: the outputs are
+    those of the first token.
 
     Raises EncoderError where peft is not installed or the trunk does not load.
     """
@@ -61,6 +69,8 @@ def trainable_module(
     torch.manual_seed(seed)
     transformer = _without_attention_dropout(load_transformer(files, torch.float32, "eager"))
     transformer = first_layers(transformer, layers)
+    if first_only:
+        transformer = only_first_token(transformer)
     if rank:
         try:
             import peft
@@ -72,7 +82,7 @@ def trainable_module(
             r=rank, lora_alpha=round(rank * scale), lora_dropout=dropout, target_modules=list(TARGETS)
         )
         transformer = peft.get_peft_model(transformer, config)
-    return outputs_module(transformer, outputs, files.identity.dimension)
+    return outputs_module(transformer, outputs, files.identity.dimension, first_only)
 
 
 def _without_attention_dropout(transformer: Any) -> Any:
@@ -113,8 +123,10 @@ def merged_module(files: ModelFiles, head: Head) -> torch.nn.Module:
 
     head.check_trunk(files.identity)
     transformer = first_layers(load_transformer(files, torch.float32), head.card.layers)
+    if head.card.first_only:
+        transformer = only_first_token(transformer)
     weights = dict(transformer.named_parameters())
-    module = outputs_module(transformer, head.card.outputs, files.identity.dimension)
+    module = outputs_module(transformer, head.card.outputs, files.identity.dimension, head.card.first_only)
     with torch.no_grad():
         for name, (a, b) in head.adapters.items():
             weight = weights.get(f"{name}.weight")

@@ -51,7 +51,8 @@ class HeadNetwork:
         self._runner: _Torch | _OpenVino | None = None
 
     def run(self, windows: Sequence[Window]) -> list[Logits]:
-        """For each window the logits of every output, (its tokens, numbers), in fp32.
+        """For each window the logits of every output, (its tokens, numbers), in fp32; of the first token alone
+        where the head says so.
 
         Raises EncoderError where no backend opens.
         """
@@ -137,8 +138,9 @@ class _OpenVino:
 
         self._names = list(head.card.outputs)
         outputs = json.dumps(dict(head.card.outputs))
+        card = head.card
         key = key_of(
-            "head", files.identity.weights, digest, outputs, head.card.scale, head.card.layers, _FORMAT
+            "head", files.identity.weights, digest, outputs, card.scale, card.layers, card.first_only, _FORMAT
         )
         network = cached_network(key, cache_dir, lambda target: self._convert(head, files, cutter, target))
         self._attach(compiled_queue(network))
@@ -185,7 +187,10 @@ class _OpenVino:
             given = (torch.from_numpy(a) for a in (padded.ids, padded.mask, padded.types))
             wanted = dict(zip(self._names, (t.numpy() for t in module(*given)), strict=True))
         real = padded.mask.astype(bool)
-        flat = [np.concatenate([x[n][real].ravel() for n in self._names])[None] for x in (made, wanted)]
+        flat = [
+            np.concatenate([x[n][real[:, : x[n].shape[1]]].ravel() for n in self._names])[None]
+            for x in (made, wanted)
+        ]
         return least_cosine(flat[0], flat[1])
 
 

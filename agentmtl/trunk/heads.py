@@ -33,7 +33,8 @@ Tensor = NDArray[np.float32]
 class HeadCard:
     """`trunk`: the hash of the weights it adapts, and `trunk_name` what they are called. `scale`: of B·A.
 
-    `layers`: it reads the trunk's first so many, 0 all of them. `outputs`: name → numbers a token. `data`:
+    `layers`: it reads the trunk's first so many, 0 all of them. `outputs`: name → numbers a token; with
+    `first_only` of the first token alone. `data`:
     sets with hash, records and licence; `calibration`: what the expert needs to read its scores.
     """
 
@@ -51,6 +52,7 @@ class HeadCard:
     metrics: Mapping[str, Any] = field(default_factory=dict)
     calibration: Mapping[str, Any] = field(default_factory=dict)
     layers: int = 0
+    first_only: bool = False
     format: int = FORMAT
 
     def to_json(self) -> dict[str, Any]:

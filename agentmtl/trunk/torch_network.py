@@ -100,6 +100,37 @@ def first_layers(transformer: Any, layers: int) -> Any:
     return transformer
 
 
+def only_first_token(transformer: Any) -> Any:
+    """The transformer with only the first token out of its last layer, (n, 1, d), which is what it was.
+
+    That layer then costs a sixth: keys and values of all tokens, the rest for one. Of another family than BERT
+    it is left as it is.
+    """
+    import torch
+
+    stack = getattr(getattr(transformer, "encoder", None), "layer", None)
+    last: Any = stack[-1] if stack is not None else None
+    if not all(hasattr(last, part) for part in ("attention", "intermediate", "output")):
+        return transformer
+
+    def forward(hidden: torch.Tensor, mask: torch.Tensor | None = None, *_: Any, **__: Any) -> torch.Tensor:
+        attention = last.attention.self
+        first, shape = hidden[:, :1], (hidden.shape[0], -1, attention.num_attention_heads)
+        query, key, value = (
+            layer(x).view(*shape, attention.attention_head_size).transpose(1, 2)
+            for layer, x in ((attention.query, first), (attention.key, hidden), (attention.value, hidden))
+        )
+        mask = None if mask is None else mask[:, :, :1]
+        context = torch.nn.functional.scaled_dot_product_attention(query, key, value, attn_mask=mask)
+        context = context.transpose(1, 2).reshape(hidden.shape[0], 1, -1)
+        attended = last.attention.output(context, first)
+        found: torch.Tensor = last.output(last.intermediate(attended), attended)
+        return found
+
+    last.forward = forward  # not another module, so that its layers keep their names
+    return transformer
+
+
 @contextmanager
 def quiet_transformers() -> Iterator[None]:
     """No progress bar and no advice from transformers inside; the settings found are put back."""

@@ -97,6 +97,22 @@ def test_merging_changes_no_answer(trunk: ModelFiles, head: Head, folder: Path) 
         np.testing.assert_allclose(found[SPAN], beside[SPAN][row, :n].numpy(), atol=2e-4)
 
 
+@pytest.mark.parametrize("backend", ["torch-fp32", pytest.param("openvino", marks=[needs_bf16, needs_openvino])])
+def test_the_first_token_alone_says_what_it_said_among_all(
+    trunk: ModelFiles, head: Head, tmp_path: Path, backend: Backend
+) -> None:
+    """The last layer computes one token where the head asks for no other."""
+    for name, only in (("all", False), ("first", True)):
+        save_head(replace(head, card=replace(head.card, first_only=only)), tmp_path / name)
+    every, first = (network(tmp_path / name, trunk, backend) for name in ("all", "first"))
+    windows = every.cutter.windows([q for q, _ in PAIRS], [p for _, p in PAIRS])
+    for one, other in zip(every.run(windows), first.run(windows), strict=True):
+        assert len(other[SPAN]) == len(other[KIND]) == 1
+        tolerance = 2e-4 if backend == "torch-fp32" else 0.3  # bf16
+        np.testing.assert_allclose(other[SPAN][0], one[SPAN][0], atol=tolerance)
+        np.testing.assert_allclose(other[KIND][0], one[KIND][0], atol=tolerance)
+
+
 @needs_bf16
 @needs_openvino
 def test_the_fast_path_gives_the_same_answers(trunk: ModelFiles, folder: Path) -> None:
