@@ -66,6 +66,9 @@ def reader(
     indexes: Annotated[
         Path | None, typer.Option("--indexes", help="Read multi-hop sets over what is retrieved; kept here.")
     ] = None,
+    distractors: Annotated[
+        int, typer.Option(min=0, help="With --indexes, contexts of reading sets that are found in vain.")
+    ] = 0,
     fold: Fold = -1,
     folds: Annotated[int, typer.Option(min=2, help="How many folds there are.")] = 3,
     seed: OfDrawing = 0,
@@ -91,7 +94,7 @@ def reader(
     recipe = ReaderRecipe(
         epochs=epochs, cloze=cloze, rank=rank, rate=rate, seed=seed, limit=limit, start=start,
         fold=fold, folds=folds, texts=tuple(text or ()), replays=tuple(replay_data or ()),
-        replay=replay, keep=keep,
+        replay=replay, keep=keep, distractors=distractors,
     )  # fmt: skip
     with watching_steps("training", quiet or as_json) as watch:
         head = train_reader(files, data, out, recipe, command_line(), watch, indexes)

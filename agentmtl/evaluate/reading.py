@@ -3,6 +3,8 @@
 em, f1      of the best answer to questions that have one, given whatever the confidence (SQuAD's
             normalisation: Rajpurkar et al., arXiv 1806.03822)
 auroc       of telling questions that have an answer in their context from those that have none
+here        AUROC of telling a context that is the one to read from one where the answer is elsewhere; these
+            count in no other metric
 ece         of the confidence against being exactly right; what has no answer counts as wrong
 coverage, precision    of what is answered above the head's own threshold
 """
@@ -91,11 +93,16 @@ def reading_metrics(
     calibration: Calibration | None = None,
 ) -> dict[str, Statistic]:
     """See the top of this module; what the calibration says only where there is one."""
+    here = np.array([example.kind != "elsewhere" for example in examples])
+    wanted = Statistic((np.array([found[n].here for n in range(len(examples))]), here.astype(float)), auroc)
+    found = {at: found[n] for at, n in enumerate(np.flatnonzero(here).tolist())}
+    examples = [example for example in examples if example.kind != "elsewhere"]
     has = np.array([example.kind != "none" for example in examples])
     right = np.array([em(said(e, found[n]), e.accepted) if has[n] else 0.0 for n, e in enumerate(examples)])
     shared = [f1(said(e, found[n]), e.accepted) for n, e in enumerate(examples) if has[n]]
     margins = np.array([found[n].margin for n in range(len(examples))])
     metrics = {
+        **({} if here.all() else {"here": wanted}),
         "f1": mean_of(shared),
         "em": mean_of(right[has]),
         "auroc": Statistic((margins, has.astype(float)), auroc),

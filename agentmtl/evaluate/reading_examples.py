@@ -1,7 +1,7 @@
 """Questions over a context, from reading and multi-hop sets: to train a reader on, and to measure it.
 
-A context that does not answer its question is an example too: its answer is "none". Sets whose answers are
-yes or no teach these. `group` keeps what belongs together (an article, a question) on one side of a split.
+A context that does not answer its question is an example too: its answer is "none", or "elsewhere" where it is
+not the text that the question is about. Sets whose answers are yes or no teach these. `group` keeps what belongs together (an article, a question) on one side of a split.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from agentmtl.evaluate.datasets import kind_of, read_multihop
 from agentmtl.evaluate.jsonl import read_records
 from agentmtl.schema import Document
 
-AnswerKind: TypeAlias = Literal["span", "none", "yes", "no"]
+AnswerKind: TypeAlias = Literal["span", "none", "elsewhere", "yes", "no"]
 DEV_SHARE = 0.05  # of the groups
 _LEAST_TITLED = 0.9  # of a corpus's documents; where fewer have one, a title says too much
 

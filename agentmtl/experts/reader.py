@@ -1,7 +1,8 @@
 """The embedded reader: a short answer read out of passages by the trunk's reader head, or yes, or no.
 
 Every passage is read alone, and a passage that a name led to also after the one that named it. Their spans
-compete by how far each stands above "no answer here", with the passages' order as a prior.
+compete by how far each stands above "no answer here", by whether the passage looks like the one to read, and
+with the passages' order as a prior.
 """
 
 from __future__ import annotations
@@ -31,13 +32,15 @@ _AUXILIARIES = frozenset(_VERBS.split())
 
 @dataclass(frozen=True, slots=True)
 class ReaderSettings:
-    """`passages` are read, at most. `rank`: what each place further down costs, in log-odds.
+    """`passages` are read, at most. `rank`: what each place further down costs, in log-odds. `here`: the weight
+    of the log-probability that a context is the one to read.
 
     `agreement`: the temperature at which places of the same answer add up (0: the best one counts alone).
     """
 
     passages: int = 6
     rank: float = 1.5
+    here: float = 1.0
     agreement: float = 3.0
 
 
@@ -130,8 +133,10 @@ class ReaderExpert:
         found: dict[str, list[tuple[float, int, Candidate]]] = {}
         for pair, reading in readings.items():
             place = contexts[pair].place
+            prior = -self._settings.here * float(np.logaddexp(0.0, -reading.here))
+            prior -= self._settings.rank * place
             for margin, candidate in self._candidates(contexts[pair], reading):
-                worth = margin - self._settings.rank * place
+                worth = margin + prior
                 found.setdefault(_normalised(candidate.text), []).append((worth, place, candidate))
         ranked = [self._pooled(same) for key, same in found.items() if key]
         return sorted(ranked, key=lambda one: (-one.worth, one.place, one.candidate.text))

@@ -2,7 +2,8 @@
 
 A window's span logits are (tokens, 2): of being the first and the last token of the answer. Those of the
 first token, [CLS], stand for "no answer here" (BERT on SQuAD 2.0: Devlin et al., arXiv 1810.04805, section
-4.3). Its kind logits at [CLS] are of a span, yes and no.
+4.3). Its kind logits at [CLS] are of a span, yes and no; its "here" logit of this being a text that the question
+is to be answered from, where there are several: one that is not may still look like an answer.
 """
 
 from __future__ import annotations
@@ -17,9 +18,9 @@ from numpy.typing import NDArray
 from agentmtl.trunk.heads import HeadCard
 from agentmtl.trunk.pairs import Window
 
-SPAN, KIND = "span", "kind"
+SPAN, KIND, HERE = "span", "kind", "here"
 KINDS = ("span", "yes", "no")
-OUTPUTS: Mapping[str, int] = {SPAN: 2, KIND: len(KINDS)}
+OUTPUTS: Mapping[str, int] = {SPAN: 2, KIND: len(KINDS), HERE: 1}
 LONGEST = 30  # tokens of an answer
 _A_WINDOW = 8  # spans kept of each window
 _UNFITTED = (0.4, 0.0, 0.0, 0.0)  # of what is asked, until a head's answers were measured
@@ -45,10 +46,11 @@ class Span:
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """What was read in a text: its spans by margin, and the logits of `KINDS`."""
+    """What was read in a text: its spans by margin, the logits of `KINDS`, and of the answer being here."""
 
     spans: tuple[Span, ...]
     kinds: tuple[float, ...]
+    here: float = 0.0
 
     @property
     def kind(self) -> str:
@@ -72,19 +74,23 @@ class Reading:
 def readings_of(windows: Sequence[Window], logits: Sequence[Mapping[str, Floats]]) -> dict[int, Reading]:
     """The reading of every pair, by its number, from its windows and their logits.
 
-    A long text's kind is that of its window with the best span.
+    A long text's kind, and whether it is the one to read, are those of its window with the best span.
     """
     spans: dict[int, list[Span]] = {}
-    kinds: dict[int, tuple[float, Floats]] = {}
+    best_at: dict[int, tuple[float, Mapping[str, Floats]]] = {}
     for window, found in zip(windows, logits, strict=True):
         best = spans_of(window, found[SPAN])
         spans.setdefault(window.pair, []).extend(best)
         margin = best[0].margin if best else _NOTHING
-        if window.pair not in kinds or kinds[window.pair][0] < margin:
-            kinds[window.pair] = (margin, found[KIND][0])
-    return {
-        pair: Reading(tuple(best_of(mine)), tuple(map(float, kinds[pair][1]))) for pair, mine in spans.items()
-    }
+        if window.pair not in best_at or best_at[window.pair][0] < margin:
+            best_at[window.pair] = (margin, found)
+    return {pair: _reading(mine, best_at[pair][1]) for pair, mine in spans.items()}
+
+
+def _reading(spans: Iterable[Span], logits: Mapping[str, Floats]) -> Reading:
+    """Of a text, by the logits of its best window. A head without the output `HERE` takes all texts alike."""
+    here = float(logits[HERE][0, 0]) if HERE in logits else 0.0
+    return Reading(tuple(best_of(spans)), tuple(map(float, logits[KIND][0])), here)
 
 
 def spans_of(window: Window, logits: Floats) -> list[Span]:

@@ -3,7 +3,8 @@
 The loss of a question over one context: −log of the probability that the first token of the answer is any of
 the accepted ones, the same of the last (marginal over the places: Clark & Gardner, arXiv 1710.10723, section
 2.3), each a softmax over the context's tokens and [CLS], which stands for no answer; and cross-entropy of
-what kind of answer it is: a span (or none), yes, no.
+what kind of answer it is: a span (or none), yes, no. Of a context where the answer is elsewhere only this is
+learned, as a logistic loss: "nothing here" is for those that are about the question and do not answer it.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import numpy as np
 
 from agentmtl.evaluate.reading import reading_metrics
 from agentmtl.evaluate.reading_examples import ReadingExample
-from agentmtl.experts.reading import KIND, KINDS, SPAN, Reading, readings_of
+from agentmtl.experts.reading import HERE, KIND, KINDS, SPAN, Reading, readings_of
 from agentmtl.learn.training import by_length
 from agentmtl.trunk.pairs import PairCutter, Window
 
@@ -26,16 +27,19 @@ if TYPE_CHECKING:
     import torch
 
 KIND_WEIGHT = 0.5
+HERE_WEIGHT = 0.5
 _DEV_BUDGET = 8192  # tokens of a dev batch
 
 
 @dataclass(frozen=True, slots=True)
 class _Target:
-    """Token numbers of accepted first and last tokens ([0] for none; empty: not asked) and the kind."""
+    """Token numbers of accepted first and last tokens ([0] for none; empty: not asked), the kind (−1: not
+    asked), and whether this is the context to read."""
 
     first: tuple[int, ...]
     last: tuple[int, ...]
     kind: int
+    here: bool = True
 
 
 class ReadingTask:
@@ -79,15 +83,19 @@ class ReadingTask:
             for side in (0, 1)
         ]
         kinds = torch.tensor([target.kind for _, target in items], device=device)
-        kind = torch.nn.functional.cross_entropy(logits[KIND][:, 0], kinds)
-        return (parts[0] + parts[1]) / 2 + KIND_WEIGHT * kind
+        kind = torch.nn.functional.cross_entropy(logits[KIND][:, 0], kinds, ignore_index=-1, reduction="sum")
+        wanted = torch.tensor([float(target.here) for _, target in items], device=device)
+        here = torch.nn.functional.binary_cross_entropy_with_logits(logits[HERE][:, 0, 0], wanted)
+        return (
+            (parts[0] + parts[1]) / 2 + KIND_WEIGHT * kind / max(1, int((kinds >= 0).sum())) + HERE_WEIGHT * here
+        )
 
     def evaluate(self, module: torch.nn.Module) -> dict[str, float]:
         """Token F1 and exact match over what a span, yes or no answers (an answer is always given), AUROC of
-        the margin for telling what has one, and their mean, "score"."""
+        the margin for telling what has one, AUROC of "here", and their mean, "score"."""
         found = read_all(module, self._cutter, self._dev_windows)
         metrics = {name: statistic.value for name, statistic in reading_metrics(self._dev, found).items()}
-        told = [metrics[name] for name in ("f1", "em", "auroc") if not isnan(metrics[name])]
+        told = [m for m in metrics.values() if not isnan(m)]
         return {**metrics, "score": float(np.mean(told))}
 
     @cached_property
@@ -137,6 +145,8 @@ def _with_targets(
 
 
 def _target(example: ReadingExample, window: Window) -> _Target:
+    if example.kind == "elsewhere":
+        return _Target((), (), -1, here=False)
     if example.kind in ("yes", "no"):
         return _Target((), (), KINDS.index(example.kind))
     held = [t for span in example.text_spans if (t := _tokens(window, *span)) is not None]

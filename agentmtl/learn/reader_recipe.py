@@ -30,7 +30,7 @@ from agentmtl.learn.recipe import (
     unwatched,
     write_report,
 )
-from agentmtl.learn.retrieved_reading import retrieved_examples
+from agentmtl.learn.retrieved_reading import distractors, retrieved_examples
 from agentmtl.learn.training import Progress, train
 from agentmtl.retrieval.hops.model import fold_of
 from agentmtl.schema import Document
@@ -51,6 +51,7 @@ class ReaderRecipe(AdapterRecipe):
     others' head can be measured on them; −1 for none. `replay`: about so many examples of each of the folders
     `replays`, so that what a head knew is not forgotten. `keep`: the share of the head it started from in the
     weights that are kept (WiSE-FT: Wortsman et al., arXiv 2109.01903, section 3).
+    `distractors`: about so many contexts of each reading set that a search brings in vain.
     """
 
     max_length: int = 384
@@ -62,6 +63,7 @@ class ReaderRecipe(AdapterRecipe):
     keep: float = 0.0
     fold: int = -1
     folds: int = 3
+    distractors: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,7 +141,7 @@ def gather(sets: Sequence[Path], recipe: ReaderRecipe, indexes: Path | None = No
     check_sets([*sets, *replays])
     if not recipe.cloze and not recipe.epochs:
         raise UsageError("There is nothing to train on.", "Give --cloze or --epochs.")
-    read = [(folder, _strided(_read(folder, recipe, indexes), recipe.limit)) for folder in sets]
+    read = [(folder, _read(folder, recipe, indexes)) for folder in sets]
     read += [(f, _strided(read_examples(f, seed=recipe.seed), recipe.replay)) for f in replays]
     for folder, every in read:
         found = [e for e in every if not _is_left_out(e, folder, recipe)]
@@ -165,9 +167,13 @@ def _strided(examples: list[ReadingExample], limit: int) -> list[ReadingExample]
 
 
 def _read(folder: Path, recipe: ReaderRecipe, indexes: Path | None) -> list[ReadingExample]:
-    if kind_of(folder) == "reading" or indexes is None:
-        return read_examples(folder, seed=recipe.seed)
-    return retrieved_examples(folder, indexes, recipe.seed, recipe.fold, recipe.folds)
+    if indexes is None:
+        return _strided(read_examples(folder, seed=recipe.seed), recipe.limit)
+    if kind_of(folder) == "reading":
+        wrong = distractors(folder, indexes, recipe.distractors, recipe.seed)
+        return [*_strided(read_examples(folder, seed=recipe.seed), recipe.limit), *wrong]
+    every = retrieved_examples(folder, indexes, recipe.seed, recipe.fold, recipe.folds)
+    return _strided(every, recipe.limit)
 
 
 def documents_of(sets: Sequence[Path]) -> list[Document]:
@@ -190,6 +196,8 @@ def calibrate(examples: Sequence[ReadingExample], found: dict[int, Reading]) -> 
     """
     from sklearn.linear_model import LogisticRegression
 
+    found = {n: found[at] for n, at in enumerate(n for n, e in enumerate(examples) if e.kind != "elsewhere")}
+    examples = [example for example in examples if example.kind != "elsewhere"]
     features = np.array([found[n].features for n in range(len(examples))])
     has = np.array([example.kind != "none" for example in examples])
     right = np.array(

@@ -1,7 +1,7 @@
 """Examples to read from what retrieval really brings: every context the reader would be given, labelled.
 
-A context answers where an accepted answer stands in one of its gold passages; any other is an example of no
-answer, and those that stand high are the hard ones. So a reader learns to prefer the passage that ends a
+A context answers where an accepted answer stands in one of its gold passages; in any other the answer is
+elsewhere, and those that stand high are the hard ones. So a reader learns to prefer the passage that ends a
 chain over those that only lead there.
 """
 
@@ -11,9 +11,15 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from random import Random
 
-from agentmtl.evaluate.datasets import DataSet, Question, read_multihop
+from agentmtl.evaluate.datasets import DataSet, Question, read_multihop, read_reading
 from agentmtl.evaluate.indexes import index_for
-from agentmtl.evaluate.reading_examples import AnswerKind, ReadingExample, occurrences, yes_or_no
+from agentmtl.evaluate.reading_examples import (
+    AnswerKind,
+    ReadingExample,
+    occurrences,
+    read_examples,
+    yes_or_no,
+)
 from agentmtl.experts.reader import Context, contexts_of
 from agentmtl.retrieval.hops.evidence import PASSAGES
 from agentmtl.retrieval.hops.model import fold_of, shipped
@@ -41,6 +47,37 @@ def retrieved_examples(
     return found
 
 
+def distractors(folder: Path, indexes: Path, limit: int, seed: int = 0) -> list[ReadingExample]:
+    """About `limit` contexts that a search over all texts of a reading set's train file brings although the
+    question is not about them: of evenly spread answerable questions one each, drawn from the first hits, in
+    which no accepted answer stands.
+
+    Raises what reading the set and building its index raise.
+    """
+    data = read_reading(folder, "train")
+    index = index_for(data, indexes)
+    index.add_stream()
+    examples = {e.id: e for e in read_examples(folder) if e.kind == "span"}
+    asked = [q for q in data.questions if q.id in examples]
+    found = []
+    for question in asked[:: max(1, len(asked) // limit)] if limit else []:
+        hits = index.retriever.retrieve(question.question, k=PASSAGES, where=question.where)
+        wrong = [
+            hit.unit
+            for hit in hits
+            if hit.unit.source_id not in question.gold and not occurrences(hit.text, question.answers)
+        ]
+        if wrong:
+            unit = Random(f"distractor:{question.id}:{seed}").choice(wrong)
+            of = examples[question.id]
+            found.append(
+                ReadingExample(
+                    f"{of.id}/elsewhere", of.group, of.question, unit.text, unit.title, kind="elsewhere"
+                )
+            )
+    return found
+
+
 def _of_question(data: DataSet, question: Question, index: Index, random: Random) -> Iterator[ReadingExample]:
     if not question.answers:
         return
@@ -55,7 +92,7 @@ def _of_question(data: DataSet, question: Question, index: Index, random: Random
                 right.append(ReadingExample(id_, group, question.question, context.text, kind=said))
             continue
         spans = _spans(context, question)
-        kind: AnswerKind = "span" if spans else "none"
+        kind: AnswerKind = "span" if spans else "elsewhere"
         example = ReadingExample(id_, group, question.question, context.text, "", spans, kind)
         (right if spans else wrong).append(example)
     yield from right

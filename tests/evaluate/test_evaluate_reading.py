@@ -51,6 +51,20 @@ def test_metrics_by_hand() -> None:
     assert 0 < metrics["ece"] < 0.5
 
 
+def test_a_context_where_the_answer_is_elsewhere_counts_for_nothing_else() -> None:
+    examples = [
+        ReadingExample("1", "g", "When?", TEXT, kind="elsewhere"),
+        ReadingExample("2", "g", "When?", TEXT, "", ((25, 29),)),
+        ReadingExample("3", "g", "Who painted it?", TEXT, kind="none"),
+    ]
+    found = {0: Reading((Span(0, 0, 3, 9.0, 9.0),), (5.0, 0.0, 0.0), -2.0), 1: reading(25, 29, 3.0), 2: reading(0, 3, -4.0)}
+    calibration = Calibration((1.0, 0, 0, 0), (1.0, 0, 0, 0), threshold=0.6)
+    metrics = {n: s.value for n, s in reading_metrics(examples, found, calibration).items()}
+    assert metrics["here"] == metrics["auroc"] == metrics["em"] == metrics["precision"] == 1.0
+    assert metrics["coverage"] == 0.5
+    assert "here" not in reading_metrics(examples[1:], {0: found[1], 1: found[2]})
+
+
 def test_titles_head_the_text_and_spans_follow() -> None:
     example = ReadingExample("1", "g", "When?", TEXT, "The bridge", ((25, 29),))
     ((start, end),) = example.text_spans

@@ -54,7 +54,7 @@ def test_every_kind_is_trained_and_told(place: Path) -> None:
     table = json.loads((place / "heads" / "transfer.json").read_text())["dev"]
     assert set(table) == set(KINDS) and all(set(scores) == set(TASKS) for scores in table.values())
     joint, merged = load_head(place / "heads" / "joint"), load_head(place / "heads" / "merged")
-    assert set(joint.card.outputs) == set(merged.card.outputs) == {"span", "kind", "score", "step"}
+    assert set(joint.card.outputs) == set(merged.card.outputs) == {"span", "kind", "here", "score", "step"}
     assert joint.card.rank == 4 and merged.card.rank == 12
     assert not load_head(place / "heads" / "frozen" / "reader").adapters
 
