@@ -1,7 +1,8 @@
 """Questions over a context, from reading and multi-hop sets: to train a reader on, and to measure it.
 
-A context that does not answer its question is an example too: its answer is "none", or "elsewhere" where it is
-not the text that the question is about. Sets whose answers are yes or no teach these. `group` keeps what belongs together (an article, a question) on one side of a split.
+A context that does not answer its question is an example too: its answer is "none", or "elsewhere" where it
+is not the text that the question is about. Sets whose answers are yes or no teach these. `group` keeps what
+belongs together (an article, a question) on one side of a split.
 """
 
 from __future__ import annotations

@@ -32,8 +32,8 @@ _AUXILIARIES = frozenset(_VERBS.split())
 
 @dataclass(frozen=True, slots=True)
 class ReaderSettings:
-    """`passages` are read, at most. `rank`: what each place further down costs, in log-odds. `here`: the weight
-    of the log-probability that a context is the one to read.
+    """`passages` are read, at most. `rank`: what each place further down costs, in log-odds. `here`: the
+    weight of the log-probability that a context is the one to read.
 
     `agreement`: the temperature at which places of the same answer add up (0: the best one counts alone).
     """

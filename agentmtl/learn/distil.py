@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from agentmtl.errors import UsageError
-from agentmtl.evaluate.reading_examples import is_dev
 from agentmtl.learn.ranking import Group, first_gold_rank, groups_of
 from agentmtl.learn.reader import run_module
 from agentmtl.learn.recipe import (
@@ -24,10 +23,10 @@ from agentmtl.learn.recipe import (
     Watch,
     best_dev,
     check_sets,
-    describe,
     head_of,
     module_for,
     run_card,
+    split_sets,
     unwatched,
     write_report,
 )
@@ -154,25 +153,18 @@ def train_queries(
         raise UsageError(
             f"{files.identity.name} does not embed by the mean of its tokens.", "Choose another trunk."
         )
-    learnt, dev, data = list[Group](), list[Group](), dict[str, Any]()
-    for folder in sets:
-        found = _taught(
-            groups_of(folder, indexes, recipe.limit, recipe.seed, encoder=files.identity.name),
-            Path(recipe.teacher),
-        )
-        mine = [group for group in found if is_dev(group.split_by)]
-        learnt += [group for group in found if not is_dev(group.split_by)]
-        dev += mine
-        data[folder.name] = describe(folder, len(found) - len(mine), len(mine))
-    if not learnt or not dev:
-        raise UsageError("There is too little to train on and to stop by.", "Give larger sets.")
-    outputs = {VECTOR: files.identity.dimension}
+    teacher, name = Path(recipe.teacher), files.identity.name
+    groups = split_sets(
+        ((f, _taught(groups_of(f, indexes, recipe.limit, recipe.seed, encoder=name), teacher)) for f in sets),
+        lambda group: group.split_by,
+    )
+    outputs, cutter = {VECTOR: files.identity.dimension}, PairCutter(files, recipe.max_length)
     module = _as_the_trunk(module_for(files, outputs, recipe))
-    task = QueriesTask(PairCutter(files, recipe.max_length), learnt, dev, recipe.batch, recipe.seed)
-    card = run_card(files, recipe, data)
+    task = QueriesTask(cutter, groups.train, groups.dev, recipe.batch, recipe.seed)
+    card = run_card(files, recipe, groups.sets)
     progress = train(module, [task], recipe.settings(recipe.epochs), out / "run", card, watch)
     metrics = best_dev(progress, task.name)
-    head = head_of("queries", module, files, recipe, data, command, metrics, progress)
+    head = head_of("queries", module, files, recipe, groups.sets, command, metrics, progress)
     save_head(head, out)
     write_report(out, task.name, progress, metrics)
     return head

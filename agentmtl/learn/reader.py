@@ -82,13 +82,12 @@ class ReadingTask:
             _marginal(logits[SPAN][:, :, side], allowed, [(t.first, t.last)[side] for _, t in items])
             for side in (0, 1)
         ]
+        here = torch.tensor([float(target.here) for _, target in items], device=device)
+        there = torch.nn.functional.binary_cross_entropy_with_logits(logits[HERE][:, 0, 0], here)
         kinds = torch.tensor([target.kind for _, target in items], device=device)
         kind = torch.nn.functional.cross_entropy(logits[KIND][:, 0], kinds, ignore_index=-1, reduction="sum")
-        wanted = torch.tensor([float(target.here) for _, target in items], device=device)
-        here = torch.nn.functional.binary_cross_entropy_with_logits(logits[HERE][:, 0, 0], wanted)
-        return (
-            (parts[0] + parts[1]) / 2 + KIND_WEIGHT * kind / max(1, int((kinds >= 0).sum())) + HERE_WEIGHT * here
-        )
+        kind = kind / max(1, int((kinds >= 0).sum()))
+        return (parts[0] + parts[1]) / 2 + KIND_WEIGHT * kind + HERE_WEIGHT * there
 
     def evaluate(self, module: torch.nn.Module) -> dict[str, float]:
         """Token F1 and exact match over what a span, yes or no answers (an answer is always given), AUROC of

@@ -19,14 +19,15 @@ from agentmtl.learn.cloze import cloze_examples
 from agentmtl.learn.reader import ReadingTask
 from agentmtl.learn.recipe import (
     AdapterRecipe,
+    Split,
     Watch,
     average,
     check_sets,
-    describe,
     head_of,
     module_for,
     rounded,
     run_card,
+    split_sets,
     unwatched,
     write_report,
 )
@@ -64,15 +65,6 @@ class ReaderRecipe(AdapterRecipe):
     fold: int = -1
     folds: int = 3
     distractors: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Examples:
-    """What the reader learns from, what says when to stop, and a record of each set."""
-
-    train: tuple[ReadingExample, ...]
-    dev: tuple[ReadingExample, ...]
-    sets: dict[str, Any]
 
 
 def train_reader(
@@ -113,7 +105,7 @@ def train_reader(
 def fit(
     files: ModelFiles,
     sets: Sequence[Path],
-    examples: Examples,
+    examples: Split[ReadingExample],
     out: Path,
     recipe: ReaderRecipe,
     watch: Watch,
@@ -134,24 +126,18 @@ def fit(
     return module.eval(), progress
 
 
-def gather(sets: Sequence[Path], recipe: ReaderRecipe, indexes: Path | None = None) -> Examples:
+def gather(sets: Sequence[Path], recipe: ReaderRecipe, indexes: Path | None = None) -> Split[ReadingExample]:
     """The examples of all sets, split by group. Raises UsageError for a folder that holds no set."""
-    learnt, dev, data = [], [], {}
     replays = [Path(folder) for folder in recipe.replays]
     check_sets([*sets, *replays])
     if not recipe.cloze and not recipe.epochs:
         raise UsageError("There is nothing to train on.", "Give --cloze or --epochs.")
     read = [(folder, _read(folder, recipe, indexes)) for folder in sets]
     read += [(f, _strided(read_examples(f, seed=recipe.seed), recipe.replay)) for f in replays]
-    for folder, every in read:
-        found = [e for e in every if not _is_left_out(e, folder, recipe)]
-        mine = [e for e in found if is_dev(e.group)]
-        learnt += [e for e in found if not is_dev(e.group)]
-        dev += mine
-        data[folder.name] = describe(folder, len(found) - len(mine), len(mine))
-    if not learnt or not dev:
-        raise UsageError("There is too little to train on and to stop by.", "Give larger sets.")
-    return Examples(tuple(learnt), tuple(dev), data)
+    return split_sets(
+        ((folder, [e for e in every if not _is_left_out(e, folder, recipe)]) for folder, every in read),
+        lambda example: example.group,
+    )
 
 
 def _is_left_out(example: ReadingExample, folder: Path, recipe: ReaderRecipe) -> bool:

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import json
 import platform
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from agentmtl.errors import UsageError
 from agentmtl.evaluate.datasets import kind_of, read_multihop, read_reading
 from agentmtl.evaluate.plot import plot_curves
+from agentmtl.evaluate.reading_examples import is_dev
 from agentmtl.learn.training import Progress, TrainSettings
 from agentmtl.trunk.head_module import adapters_of, outputs_of, start_from, trainable_module
 from agentmtl.trunk.heads import Head, HeadCard, load_head
@@ -29,6 +30,7 @@ LICENCES = {
 }
 
 Watch = Callable[[int, int, str], None]
+T = TypeVar("T")
 
 
 def unwatched(step: int, steps: int, note: str) -> None:
@@ -64,7 +66,7 @@ class AdapterRecipe:
 def module_for(
     files: ModelFiles, outputs: Mapping[str, int], recipe: AdapterRecipe, first_only: bool = False
 ) -> Any:
-    """The module to train, on CUDA where there is one. `first_only`: it says something of the first token alone.
+    """The module to train, on CUDA where there is one. `first_only`: its outputs are the first token's.
 
     Raises EncoderError without peft, or where `start` does not fit.
     """
@@ -140,6 +142,31 @@ def describe(folder: Path, train: int, dev: int) -> dict[str, Any]:
     known = LICENCES.get(folder.name, "not stated")
     data = read_reading(folder, "train") if kind_of(folder) == "reading" else read_multihop(folder)
     return {"sha256": data.sha256, "train": train, "dev": dev, "licence": known}
+
+
+@dataclass(frozen=True, slots=True)
+class Split(Generic[T]):
+    """What is learned from, what says when to stop, and a record of each set for the card."""
+
+    train: tuple[T, ...]
+    dev: tuple[T, ...]
+    sets: dict[str, Any]
+
+
+def split_sets(found: Iterable[tuple[Path, Sequence[T]]], group: Callable[[T], str]) -> Split[T]:
+    """What was found in each folder, on the two sides; what is of one group stays together.
+
+    Raises UsageError where one side is empty.
+    """
+    train, dev, sets = list[T](), list[T](), dict[str, Any]()
+    for folder, items in found:
+        held = [item for item in items if is_dev(group(item))]
+        train += [item for item in items if not is_dev(group(item))]
+        dev += held
+        sets[folder.name] = describe(folder, len(items) - len(held), len(held))
+    if not train or not dev:
+        raise UsageError("There is too little to train on and to stop by.", "Give larger sets.")
+    return Split(tuple(train), tuple(dev), sets)
 
 
 def check_sets(sets: Sequence[Path], kinds: Sequence[str] = ("reading", "multihop")) -> None:

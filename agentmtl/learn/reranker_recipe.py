@@ -5,21 +5,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from agentmtl.errors import UsageError
 from agentmtl.evaluate.datasets import kind_of
-from agentmtl.evaluate.reading_examples import is_dev
 from agentmtl.learn.ranking import Group, RankingTask, groups_of
 from agentmtl.learn.recipe import (
     AdapterRecipe,
+    Split,
     Watch,
     best_dev,
     check_sets,
-    describe,
     head_of,
     module_for,
     run_card,
+    split_sets,
     unwatched,
     write_report,
 )
@@ -59,34 +57,30 @@ def train_reranker(
     Indexes of the sets are made under `indexes`. Beside the head: report.json and curves.png. Raises
     UsageError where a set is of another form or `out` holds another run, EncoderError without peft.
     """
-    learnt, dev, data = gather_groups(sets, recipe, indexes)
+    groups = gather_groups(sets, recipe, indexes)
+    dev = groups.dev[:: max(1, len(groups.dev) // DEV_LIMIT)]
     module = module_for(files, OUTPUTS, recipe, first_only=True)
     cutter = PairCutter(files, recipe.max_length)
-    task = RankingTask(cutter, learnt, dev, recipe.batch, recipe.seed)
-    card = run_card(files, recipe, data)
+    task = RankingTask(cutter, groups.train, dev, recipe.batch, recipe.seed)
+    card = run_card(files, recipe, groups.sets)
     progress = train(module, [task], recipe.settings(recipe.epochs), out / "run", card, watch)
     metrics = best_dev(progress, task.name)
     calibration = {"weight": float(metrics["weight"])}
-    head = head_of("reranker", module, files, recipe, data, command, metrics, progress, calibration)
+    head = head_of("reranker", module, files, recipe, groups.sets, command, metrics, progress, calibration)
     save_head(head, out)
     write_report(out, task.name, progress, metrics)
     return head
 
 
-def gather_groups(
-    sets: Sequence[Path], recipe: RerankerRecipe, indexes: Path
-) -> tuple[list[Group], list[Group], dict[str, Any]]:
-    """Groups to learn from, groups to stop by, and a record of each set."""
+def gather_groups(sets: Sequence[Path], recipe: RerankerRecipe, indexes: Path) -> Split[Group]:
+    """The groups of all sets, split by what belongs together."""
     check_sets(sets)
-    learnt, dev, data = list[Group](), list[Group](), dict[str, Any]()
-    for folder in sets:
-        found = groups_of(folder, indexes, recipe.limit, recipe.seed)
-        if recipe.fold >= 0 and kind_of(folder) != "reading":
-            found = [group for group in found if fold_of(group.id, recipe.folds) != recipe.fold]
-        mine = [group for group in found if is_dev(group.split_by)]
-        learnt += [group for group in found if not is_dev(group.split_by)]
-        dev += mine
-        data[folder.name] = describe(folder, len(found) - len(mine), len(mine))
-    if not learnt or not dev:
-        raise UsageError("There is too little to train on and to stop by.", "Give larger sets.")
-    return learnt, dev[:: max(1, len(dev) // DEV_LIMIT)], data
+    return split_sets(((folder, _groups(folder, recipe, indexes)) for folder in sets), lambda g: g.split_by)
+
+
+def _groups(folder: Path, recipe: RerankerRecipe, indexes: Path) -> list[Group]:
+    """Those of a set, without the fold that is left out."""
+    found = groups_of(folder, indexes, recipe.limit, recipe.seed)
+    if recipe.fold < 0 or kind_of(folder) == "reading":
+        return found
+    return [group for group in found if fold_of(group.id, recipe.folds) != recipe.fold]

@@ -103,8 +103,8 @@ def first_layers(transformer: Any, layers: int) -> Any:
 def only_first_token(transformer: Any) -> Any:
     """The transformer with only the first token out of its last layer, (n, 1, d), which is what it was.
 
-    That layer then costs a sixth: keys and values of all tokens, the rest for one. Of another family than BERT
-    it is left as it is.
+    That layer then costs a sixth: keys and values of all tokens, the rest for one. One of another family than
+    BERT is left as it is.
     """
     import torch
 

@@ -57,7 +57,11 @@ def test_a_context_where_the_answer_is_elsewhere_counts_for_nothing_else() -> No
         ReadingExample("2", "g", "When?", TEXT, "", ((25, 29),)),
         ReadingExample("3", "g", "Who painted it?", TEXT, kind="none"),
     ]
-    found = {0: Reading((Span(0, 0, 3, 9.0, 9.0),), (5.0, 0.0, 0.0), -2.0), 1: reading(25, 29, 3.0), 2: reading(0, 3, -4.0)}
+    found = {
+        0: Reading((Span(0, 0, 3, 9.0, 9.0),), (5.0, 0.0, 0.0), -2.0),
+        1: reading(25, 29, 3.0),
+        2: reading(0, 3, -4.0),
+    }
     calibration = Calibration((1.0, 0, 0, 0), (1.0, 0, 0, 0), threshold=0.6)
     metrics = {n: s.value for n, s in reading_metrics(examples, found, calibration).items()}
     assert metrics["here"] == metrics["auroc"] == metrics["em"] == metrics["precision"] == 1.0

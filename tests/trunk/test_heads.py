@@ -97,7 +97,9 @@ def test_merging_changes_no_answer(trunk: ModelFiles, head: Head, folder: Path) 
         np.testing.assert_allclose(found[SPAN], beside[SPAN][row, :n].numpy(), atol=2e-4)
 
 
-@pytest.mark.parametrize("backend", ["torch-fp32", pytest.param("openvino", marks=[needs_bf16, needs_openvino])])
+@pytest.mark.parametrize(
+    "backend", ["torch-fp32", pytest.param("openvino", marks=[needs_bf16, needs_openvino])]
+)
 def test_the_first_token_alone_says_what_it_said_among_all(
     trunk: ModelFiles, head: Head, tmp_path: Path, backend: Backend
 ) -> None:
