@@ -51,8 +51,8 @@ class HeadNetwork:
         self._runner: _Torch | _OpenVino | None = None
 
     def run(self, windows: Sequence[Window]) -> list[Logits]:
-        """For each window the logits of every output, (its tokens, numbers), in fp32; where the head speaks of
-        the first token alone (1, numbers).
+        """For each window the logits of every output, (its tokens, numbers), in fp32; where the head speaks
+        of the first token alone (1, numbers).
 
         Raises EncoderError where no backend opens.
         """
