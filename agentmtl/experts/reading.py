@@ -2,8 +2,8 @@
 
 A window's span logits are (tokens, 2): of being the first and the last token of the answer. Those of the
 first token, [CLS], stand for "no answer here" (BERT on SQuAD 2.0: Devlin et al., arXiv 1810.04805, section
-4.3). Its kind logits at [CLS] are of a span, yes and no; its "here" logit of this being the text to answer from of
-several: one that is not may still look as if it answered.
+4.3). Its kind logits at [CLS] are of a span, yes and no; its "here" logit there is of this being the text to
+answer from, of several: one that is not may still look as if it answered.
 """
 
 from __future__ import annotations
