@@ -7,7 +7,8 @@
     Citation   an exact span of a stored document
     Candidate  one answer an expert proposes
     Answer     what the agent returns
-    Usage      what was spent, as measured
+    Usage      what was spent, as measured; Budget: what may be
+    Stage      a step that may be given a model and a number of samples; Allocation: what each was given
 
 Spans are half-open [start, end) offsets in Unicode characters of the *stored* document text.
 This module imports nothing of agentmtl.
@@ -257,6 +258,60 @@ class Usage:
 
     def to_json(self) -> dict[str, float]:
         return {name: getattr(self, name) for name in self.__slots__}
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """What may be spent on one answer; None: no limit. `tokens` are those of prompts and outputs together,
+    `usd` money, `seconds` a deadline for the whole."""
+
+    calls: int | None = None
+    tokens: int | None = None
+    usd: float | None = None
+    seconds: float | None = None
+
+    def to_json(self) -> dict[str, float]:
+        """The limits that are set."""
+        return {name: value for name in self.__slots__ if (value := getattr(self, name)) is not None}
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """A step of a pipeline that may be given a model and a number of samples, declared as data.
+
+    `models`: names of experts that can take it; `samples`: numbers that may be drawn. `aggregator`: how
+    several become one.
+    """
+
+    name: str
+    models: tuple[str, ...] = ()
+    samples: tuple[int, ...] = (1,)
+    aggregator: str = "majority"
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """What a stage is given: a model ("": the stage's own), samples of it, and how they become one."""
+
+    model: str = ""
+    samples: int = 1
+    aggregator: str = "majority"
+
+
+@dataclass(frozen=True, slots=True)
+class Allocation:
+    """The share of every stage, by its name; a stage that is not named has the share of one sample."""
+
+    shares: Mapping[str, Share] = field(default_factory=dict)
+
+    def of(self, stage: str) -> Share:
+        return self.shares.get(stage, Share())
+
+    def to_json(self) -> dict[str, dict[str, Any]]:
+        return {
+            stage: {name: getattr(share, name) for name in share.__slots__}
+            for stage, share in self.shares.items()
+        }
 
 
 @dataclass(frozen=True, slots=True)
