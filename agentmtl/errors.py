@@ -13,6 +13,7 @@
     ├── StorageError                 exit 1   the disk refused (full, read-only, no locks)
     ├── IngestError                  exit 1   nothing could be read from what was given
     ├── EncoderError                 exit 1   a model cannot be loaded or returned bad vectors
+    ├── ModelError                   exit 1   a chat model failed, or says what cannot be used
     └── BudgetExceededError          exit 5   raised before the spending
 
 A message says what happened; `hint` is the next thing to type. Both are shown to the user.
@@ -121,6 +122,12 @@ class EncoderError(AgentmtlError):
     """An encoder cannot be loaded, or returned something that is not a finite vector."""
 
     code = "encoder"
+
+
+class ModelError(AgentmtlError):
+    """A chat model could not be reached, failed, or said what cannot be used."""
+
+    code = "model"
 
 
 class BudgetExceededError(AgentmtlError):

@@ -70,12 +70,33 @@ class Reservation:
         self.usage = usage
 
 
-class Ledger:
-    """What one answer may spend and has spent. Safe to use from several threads."""
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One call of a model: `messages` as (role, text), what came back, what it cost. `purpose`: what for."""
 
-    def __init__(self, budget: Budget | None = None, clock: Callable[[], float] = time.monotonic) -> None:
+    purpose: str
+    model: str
+    messages: tuple[tuple[str, str], ...]
+    outputs: tuple[str, ...]
+    usage: Usage
+    error: str = ""
+
+
+class Ledger:
+    """What one answer may spend and has spent. Safe to use from several threads.
+
+    `on_call` is told of every call as it ends.
+    """
+
+    def __init__(
+        self,
+        budget: Budget | None = None,
+        clock: Callable[[], float] = time.monotonic,
+        on_call: Callable[[Call], None] = lambda call: None,
+    ) -> None:
         self.budget = budget or Budget()
         self._clock = clock
+        self.record = on_call
         self._started = clock()
         self._lock = threading.Lock()
         self._spent = Usage()

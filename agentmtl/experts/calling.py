@@ -1,0 +1,226 @@
+"""Calls of chat models: reserved in the ledger before they are made, measured, and recorded.
+
+Every call of a model that agentmtl makes goes through `Caller`: for answers, repairs, aggregation, routing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from contextvars import copy_context
+from dataclasses import dataclass
+from math import ceil
+from time import perf_counter
+from typing import TYPE_CHECKING, Any
+
+from agentmtl.errors import BudgetExceededError, ModelError, UsageError
+from agentmtl.schema import Usage
+from agentmtl.spending import Call, Ledger, Reservation, current_ledger
+
+if TYPE_CHECKING:
+    from langchain_core.language_models.chat_models import BaseChatModel
+    from langchain_core.messages import BaseMessage
+    from langchain_core.outputs import ChatGeneration, LLMResult
+
+FORBID = "AGENTMTL_NO_MODEL_CALLS"  # set to 1: models that are not declared harmless are not called
+_BYTES_A_TOKEN, _TOKENS_A_MESSAGE = 3, 8  # more than real tokenisers need for prose
+
+
+@dataclass(frozen=True, slots=True)
+class Price:
+    """What a model costs: US dollars for a million tokens of prompt and of output, and the parameters that a
+    token is multiplied with (FLOPs are 2 · parameters · tokens)."""
+
+    prompt: float = 0.0
+    output: float = 0.0
+    parameters: float = 0.0
+
+    def usd(self, prompt_tokens: int, output_tokens: int) -> float:
+        return (self.prompt * prompt_tokens + self.output * output_tokens) / 1e6
+
+    def usage(self, calls: int, prompt_tokens: int, output_tokens: int, seconds: float) -> Usage:
+        return Usage(
+            calls, prompt_tokens, output_tokens, 2 * self.parameters * (prompt_tokens + output_tokens),
+            seconds, self.usd(prompt_tokens, output_tokens),
+        )  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One output. `logprob`: the mean over its tokens; None where the model does not say."""
+
+    text: str
+    logprob: float | None = None
+
+
+class Caller:
+    """Calls one chat model. Safe to use from several threads."""
+
+    def __init__(
+        self, model: BaseChatModel, name: str, *, price: Price | None = None, max_tokens: int = 256
+    ) -> None:
+        """`max_tokens`: of one output, at most."""
+        self.model, self.name = model, name
+        self.price, self.max_tokens = price or Price(), max_tokens
+
+    @property
+    def many(self) -> bool:
+        """Whether the model draws several samples in one request (it has the field `n`)."""
+        return "n" in type(self.model).model_fields
+
+    def call(self, messages: Sequence[BaseMessage], purpose: str, n: int = 1, **options: Any) -> list[Sample]:
+        """`n` outputs, in one request where the model can, else in n that run at the same time.
+
+        Raises BudgetExceededError before a request that may cost too much, and where its answer comes after
+        the deadline; ModelError where the model fails.
+        """
+        ledger = current_ledger()
+        if self.many or n == 1:
+            return self._once(ledger, messages, purpose, n, options)
+        with ThreadPoolExecutor(min(n, 8)) as pool:
+            jobs = [
+                pool.submit(copy_context().run, self._once, ledger, messages, purpose, 1, options)
+                for _ in range(n)
+            ]
+            return [sample for job in jobs for sample in job.result()]
+
+    async def acall(
+        self, messages: Sequence[BaseMessage], purpose: str, n: int = 1, **options: Any
+    ) -> list[Sample]:
+        """`call` without blocking the event loop; cancelled at the deadline."""
+        ledger = current_ledger()
+        if self.many or n == 1:
+            return await self._aonce(ledger, messages, purpose, n, options)
+        jobs = [self._aonce(ledger, messages, purpose, 1, options) for _ in range(n)]
+        return [sample for samples in await asyncio.gather(*jobs) for sample in samples]
+
+    def _once(
+        self, ledger: Ledger, messages: Sequence[BaseMessage], purpose: str, n: int, options: dict[str, Any]
+    ) -> list[Sample]:
+        with self._spending(ledger, messages, purpose, n) as spending:
+            result = _within(ledger, lambda: self.model.generate([list(messages)], **self._given(n, options)))
+            return spending.done(result)
+
+    async def _aonce(
+        self, ledger: Ledger, messages: Sequence[BaseMessage], purpose: str, n: int, options: dict[str, Any]
+    ) -> list[Sample]:
+        with self._spending(ledger, messages, purpose, n) as spending:
+            request = self.model.agenerate([list(messages)], **self._given(n, options))
+            try:
+                result = await asyncio.wait_for(request, ledger.seconds_left)
+            except TimeoutError as error:
+                raise _late(ledger) from error
+            return spending.done(result)
+
+    def _given(self, n: int, options: dict[str, Any]) -> dict[str, Any]:
+        return {"max_tokens": self.max_tokens, **({"n": n} if self.many else {}), **options}
+
+    @contextmanager
+    def _spending(
+        self, ledger: Ledger, messages: Sequence[BaseMessage], purpose: str, n: int
+    ) -> Iterator[_Spending]:
+        if os.environ.get(FORBID, "") not in ("", "0") and not getattr(self.model, "harmless", False):
+            raise UsageError(f"The model {self.name} may not be called.", f"Unset {FORBID}.")
+        prompt = self.count(messages)
+        most = n * self.max_tokens
+        with ledger.reserve(tokens=prompt + most, usd=self.price.usd(prompt, most)) as reservation:
+            spending = _Spending(self, ledger, messages, purpose, reservation, perf_counter())
+            try:
+                yield spending
+            except BudgetExceededError as error:
+                spending.note(error=str(error))
+                raise
+            except Exception as error:  # whatever a provider raises
+                spending.note(error=type(error).__name__)
+                raise ModelError(
+                    f"The model {self.name} failed: {type(error).__name__}.",
+                    "See whether it runs and its key is right: agentmtl experts list --check",
+                ) from error
+
+    def affords(self, messages: Sequence[BaseMessage], n: int = 1) -> bool:
+        """Whether the budget allows `n` samples now."""
+        prompt, most = self.count(messages), n * self.max_tokens
+        return current_ledger().affords(tokens=prompt + most, usd=self.price.usd(prompt, most))
+
+    def count(self, messages: Sequence[BaseMessage]) -> int:
+        """Tokens of a prompt: as the model counts them where it can (`count_prompt_tokens`), else an estimate
+        that is above what tokenisers need for prose."""
+        own = getattr(self.model, "count_prompt_tokens", None)
+        return int(own(messages)) if own is not None else estimate_tokens(messages)
+
+
+@dataclass(slots=True)
+class _Spending:
+    caller: Caller
+    ledger: Ledger
+    messages: Sequence[BaseMessage]
+    purpose: str
+    reservation: Reservation
+    started: float
+
+    def done(self, result: LLMResult) -> list[Sample]:
+        """Note what came back and what it cost."""
+        generations: list[ChatGeneration] = list(result.generations[0])  # type: ignore[arg-type]
+        prompt, output = _tokens(result, generations)
+        samples = [Sample(generation.text, _logprob(generation)) for generation in generations]
+        usage = self.caller.price.usage(1, prompt, output, perf_counter() - self.started)
+        self.reservation.spend(usage)
+        self.note(usage=usage, samples=samples)
+        return samples
+
+    def note(self, usage: Usage | None = None, samples: Sequence[Sample] = (), error: str = "") -> None:
+        self.ledger.record(
+            Call(
+                self.purpose, self.caller.name,
+                tuple((message.type, str(message.text)) for message in self.messages),
+                tuple(sample.text for sample in samples),
+                usage or Usage(calls=1, seconds=perf_counter() - self.started), error,
+            )
+        )  # fmt: skip
+
+
+def _within(ledger: Ledger, request: Any) -> Any:
+    """The request's result, unless the deadline comes first: it then runs out in its thread, unheard."""
+    left = ledger.seconds_left
+    if left is None:
+        return request()
+    pool = ThreadPoolExecutor(1)
+    try:
+        return pool.submit(copy_context().run, request).result(timeout=left)
+    except TimeoutError as error:
+        raise _late(ledger) from error
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _late(ledger: Ledger) -> BudgetExceededError:
+    return BudgetExceededError(
+        f"The budget's {ledger.budget.seconds:g} seconds passed while a model was answering.",
+        "Raise --budget seconds=…, or use a faster model.",
+    )
+
+
+def estimate_tokens(messages: Sequence[BaseMessage]) -> int:
+    """From the bytes of the text, generously."""
+    texts = [str(message.text) for message in messages]
+    return sum(ceil(len(text.encode()) / _BYTES_A_TOKEN) + _TOKENS_A_MESSAGE for text in texts)
+
+
+def _tokens(result: LLMResult, generations: Sequence[ChatGeneration]) -> tuple[int, int]:
+    """(of the prompt, of all outputs), as the model reported them."""
+    told = (result.llm_output or {}).get("token_usage") or {}
+    if told.get("prompt_tokens") is not None:
+        return int(told["prompt_tokens"]), int(told.get("completion_tokens") or 0)
+    usages = [getattr(g.message, "usage_metadata", None) or {} for g in generations]
+    prompt = max((int(u.get("input_tokens", 0)) for u in usages), default=0)
+    return prompt, sum(int(u.get("output_tokens", 0)) for u in usages)
+
+
+def _logprob(generation: ChatGeneration) -> float | None:
+    """The mean over an output's tokens, in the form of OpenAI's interface."""
+    told = generation.message.response_metadata.get("logprobs") or {}
+    values = [token["logprob"] for token in told.get("content") or [] if token.get("logprob") is not None]
+    return sum(values) / len(values) if values else None

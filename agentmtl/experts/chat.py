@@ -1,0 +1,183 @@
+"""A chat model as an expert: it answers from numbered documents and cites them; what it cites is checked.
+
+A reply that cites nothing, or what is not there, is sent back once. What still cannot be used is dropped: a
+mark that names no document, a document that shares no word of content with the answer.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from math import exp
+from typing import TYPE_CHECKING
+
+from agentmtl.experts.calling import Caller, Sample
+from agentmtl.experts.expert import Needs
+from agentmtl.experts.prompting import Block, Prompts, blocks_of, nonce_for
+from agentmtl.experts.support_words import FUNCTION
+from agentmtl.index.tokens import words
+from agentmtl.ingest.sentences import split_sentences
+from agentmtl.schema import Candidate, Citation, Demonstration, Evidence, Hit
+from agentmtl.tasks import Task
+
+if TYPE_CHECKING:
+    from langchain_core.messages import BaseMessage
+
+NO_ANSWER = "no answer"
+PASSAGES = 6  # shown, at most
+_UNSURE = 0.5  # of a sample whose model gives no probabilities
+_LEAD = re.compile(r".*^\s*(?:\*\*)?answer(?:\*\*)?\s*:", re.I | re.S | re.M)
+_MARKS = re.compile(r"\s*\[\s*(\d+(?:\s*,\s*\d+)*)\s*\]")
+_YES_OR_NO = frozenset({"yes", "no"})
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What a model said: the answer without marks, "" where it says that there is none; the documents that it
+    cites, in order; and what is wrong with it, "" where it can be used."""
+
+    answer: str
+    cited: tuple[int, ...]
+    problem: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    question: str
+    hits: tuple[Hit, ...]
+    messages: tuple[BaseMessage, ...] = field(repr=False)
+
+
+class ChatExpert:
+    """Answers with a chat model. Safe to use from several threads, as the model is."""
+
+    needs: Needs = "passages"
+
+    def __init__(
+        self,
+        caller: Caller,
+        *,
+        card: str = "Answers questions in its own words, from documents.",
+        prompts: Prompts | None = None,
+        task: Task | None = None,
+        passages: int = PASSAGES,
+    ) -> None:
+        self.name, self.card = caller.name, card
+        self._caller, self._prompts = caller, prompts or Prompts()
+        self._task, self._passages = task, passages
+
+    def propose(
+        self, question: str, evidence: Evidence, demonstrations: Sequence[Hit] = (), n: int = 1
+    ) -> list[Candidate]:
+        """A candidate for each of `n` samples that says something which can be cited.
+
+        Raises what `Caller.call` raises. A repair that the budget does not allow is left out.
+        """
+        asked = self._asked(question, evidence, demonstrations)
+        if asked is None:
+            return []
+        found = []
+        for sample in self._caller.call(asked.messages, "sample", n):
+            reply = parse(sample.text, len(asked.hits))
+            if reply.problem and self._may_repair(asked, sample, reply):
+                sample = self._caller.call(self._again(asked, sample, reply), "repair")[0]
+                reply = parse(sample.text, len(asked.hits))
+            found.append(self._candidate(asked, sample, reply))
+        return [candidate for candidate in found if candidate is not None]
+
+    async def apropose(
+        self, question: str, evidence: Evidence, demonstrations: Sequence[Hit] = (), n: int = 1
+    ) -> list[Candidate]:
+        """`propose` without blocking the event loop."""
+        asked = self._asked(question, evidence, demonstrations)
+        if asked is None:
+            return []
+        found = []
+        for sample in await self._caller.acall(asked.messages, "sample", n):
+            reply = parse(sample.text, len(asked.hits))
+            if reply.problem and self._may_repair(asked, sample, reply):
+                sample = (await self._caller.acall(self._again(asked, sample, reply), "repair"))[0]
+                reply = parse(sample.text, len(asked.hits))
+            found.append(self._candidate(asked, sample, reply))
+        return [candidate for candidate in found if candidate is not None]
+
+    def messages(
+        self, question: str, evidence: Evidence, demonstrations: Sequence[Hit] = ()
+    ) -> list[BaseMessage]:
+        """What the model is sent; [] where there is no evidence."""
+        asked = self._asked(question, evidence, demonstrations)
+        return list(asked.messages) if asked else []
+
+    def _asked(self, question: str, evidence: Evidence, demonstrations: Sequence[Hit]) -> _Asked | None:
+        from langchain_core.messages import HumanMessage, SystemMessage
+
+        hits = evidence.passages[: self._passages]
+        if not hits:
+            return None
+        blocks: list[Block] = blocks_of(hits)
+        nonce = nonce_for([question, *(block.text for block in blocks)])
+        shown = [Demonstration.from_unit(hit.unit) for hit in demonstrations]
+        system = self._prompts.render("answer-system", task=self._task, nonce=nonce)
+        user = self._prompts.render(
+            "answer-user", blocks=blocks, question=question, demonstrations=shown, nonce=nonce
+        )
+        return _Asked(question, hits, (SystemMessage(system), HumanMessage(user)))
+
+    def _again(self, asked: _Asked, sample: Sample, reply: Reply) -> list[BaseMessage]:
+        from langchain_core.messages import AIMessage, HumanMessage
+
+        text = self._prompts.render("repair-user", problem=reply.problem, count=len(asked.hits))
+        return [*asked.messages, AIMessage(sample.text), HumanMessage(text)]
+
+    def _may_repair(self, asked: _Asked, sample: Sample, reply: Reply) -> bool:
+        return self._caller.affords(self._again(asked, sample, reply))
+
+    def _candidate(self, asked: _Asked, sample: Sample, reply: Reply) -> Candidate | None:
+        if not reply.answer:
+            return None
+        citations = cited(asked.question, reply, asked.hits)
+        if not citations:
+            return None
+        text = f"{reply.answer} " + "".join(f"[{citation.marker}]" for citation in citations)
+        sure = _UNSURE if sample.logprob is None else min(1.0, exp(sample.logprob))
+        return Candidate(text, citations, sure, self.name)
+
+
+def parse(text: str, documents: int) -> Reply:
+    """What a model's text says, where documents 1 to `documents` were shown."""
+    said = _LEAD.sub("", text).strip() or text.strip()
+    marks = [int(number) for found in _MARKS.findall(said) for number in found.split(",")]
+    answer = " ".join(_MARKS.sub("", said).split()).strip()
+    known = tuple(dict.fromkeys(mark for mark in marks if 1 <= mark <= documents))
+    if answer.lower().strip(" .") == NO_ANSWER:
+        return Reply("", ())
+    if not re.search(r"\w", answer):
+        return Reply("", (), "it is empty")
+    unknown = sorted(set(marks) - set(known))
+    if unknown:
+        return Reply(answer, known, f"there is no document {unknown[0]}")
+    return Reply(answer, known, "" if known else "it names no document")
+
+
+def cited(question: str, reply: Reply, hits: Sequence[Hit]) -> tuple[Citation, ...]:
+    """For each document named, its sentence that shares most words of content with the answer, and of those
+    with the question; none for a document that shares none with the answer. Where the answer has no such
+    word, as "yes", the question's decide alone."""
+    asked = frozenset(words(question)) - FUNCTION
+    said = frozenset(words(reply.answer)) - FUNCTION - _YES_OR_NO or asked
+    found: list[Citation] = []
+    for number in reply.cited:
+        unit = hits[number - 1].unit
+        spans = split_sentences(unit.text) or [(0, len(unit.text))]
+        held = [frozenset(words(unit.text[start:end])) for start, end in spans]
+        best = max(range(len(spans)), key=lambda at: (len(held[at] & said), len(held[at] & asked), -at))
+        start, end = spans[best]
+        if held[best] & said:
+            found.append(
+                Citation(
+                    len(found) + 1, unit.id, unit.source_id, unit.start + start, unit.start + end,
+                    unit.text[start:end], unit.title, unit.file, hits[number - 1].hop,
+                )
+            )  # fmt: skip
+    return tuple(found)
