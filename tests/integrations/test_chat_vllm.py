@@ -1,0 +1,170 @@
+"""ChatVLLM against a server on loopback: what it sends, what it gives back, how it takes failures."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+from langchain_core.messages import AIMessage, HumanMessage, SystemMessage
+
+from agentmtl.errors import ModelError, UsageError
+from agentmtl.experts.calling import Caller, Price
+from agentmtl.experts.chat import ChatExpert
+from agentmtl.experts.conformance import QUESTION, evidence
+from agentmtl.integrations.chat_vllm import ChatVLLM
+from agentmtl.integrations.vllm_http import Breaker
+from agentmtl.schema import Budget
+from agentmtl.spending import Ledger
+
+from .server import Scripted, serving
+
+ASKED = [SystemMessage("Be brief."), HumanMessage("Where is Oslo?")]
+
+
+def model(script: Scripted, **options: Any) -> ChatVLLM:
+    return ChatVLLM(model="tiny", base_url=script.url, **options)
+
+
+def test_many_samples_in_one_request_with_usage_and_log_probabilities() -> None:
+    with serving(Scripted(say=lambda body: ["Oslo [1]", "Bergen", "Oslo"][: body["n"]])) as server:
+        found = model(server, logprobs=True, temperature=0.7, seed=3, max_tokens=9).generate([ASKED], n=3)
+    (body,) = server.bodies
+    assert body["n"] == 3 and body["seed"] == 3 and body["temperature"] == 0.7 and body["max_tokens"] == 9
+    assert body["messages"][0] == {"role": "system", "content": "Be brief."}
+    assert [g.text for g in found.generations[0]] == ["Oslo [1]", "Bergen", "Oslo"]
+    usage = found.llm_output["token_usage"]  # type: ignore[index]
+    assert (usage["prompt_tokens"], usage["completion_tokens"]) == (5, 4)
+    message = found.generations[0][0].message  # type: ignore[union-attr]
+    assert [t["logprob"] for t in message.response_metadata["logprobs"]["content"]] == [-0.1, -0.1]
+    assert message.usage_metadata == {"input_tokens": 5, "output_tokens": 4, "total_tokens": 9}
+
+
+async def test_without_blocking_the_loop() -> None:
+    with serving(Scripted(seconds=0.2)) as server:
+        chat = model(server)
+        found = await asyncio.gather(*(chat.ainvoke(ASKED) for _ in range(8)))
+    assert [one.text for one in found] == ["Oslo [1]"] * 8 and len(server.bodies) == 8
+
+
+async def test_streams_end_with_the_usage() -> None:
+    with serving(Scripted(say=lambda body: ["Oslo is in Norway"])) as server:
+        pieces = list(model(server).stream(ASKED))
+        later = [piece async for piece in model(server).astream(ASKED)]
+    for found in (pieces, later):
+        assert "".join(piece.text for piece in found) == "Oslo is in Norway" and len(found) >= 5
+        told = [piece.usage_metadata for piece in found if piece.usage_metadata]
+        assert [one["output_tokens"] for one in told] == [4]
+    assert all(body["stream_options"] == {"include_usage": True} and body["n"] == 1 for body in server.bodies)
+
+
+def test_constraints_and_other_fields_go_through_and_removed_ones_are_refused() -> None:
+    with serving() as server:
+        chat = model(server, extra={"top_k": 5})
+        chat.invoke(ASKED, structured_outputs={"choice": ["a", "b"]})
+        with pytest.raises(UsageError, match="guided_choice"):
+            chat.invoke(ASKED, guided_choice=["a", "b"])
+        with pytest.raises((UsageError, ValueError), match="guided_json"):
+            model(server, extra={"guided_json": {}})
+    assert server.bodies[0]["structured_outputs"] == {"choice": ["a", "b"]} and server.bodies[0]["top_k"] == 5
+
+
+def test_reasoning_and_tool_calls_are_kept() -> None:
+    with serving(Scripted(reasoning="because", tool={"name": "add", "arguments": '{"a": 1}'})) as server:
+        found = model(server).bind_tools([_tool()], tool_choice="any").invoke(ASKED)
+    assert found.additional_kwargs["reasoning_content"] == "because"
+    assert found.tool_calls[0]["name"] == "add" and found.tool_calls[0]["args"] == {"a": 1}
+    assert (
+        server.bodies[0]["tool_choice"] == "required" and server.bodies[0]["tools"][0]["type"] == "function"
+    )
+    with serving(Scripted(tool={"name": "add", "arguments": "{"})) as server:
+        assert model(server).invoke(ASKED).invalid_tool_calls[0]["args"] == "{"
+
+
+def _tool() -> dict[str, Any]:
+    return {
+        "type": "function",
+        "function": {"name": "add", "parameters": {"type": "object", "properties": {}}},
+    }
+
+
+@pytest.mark.parametrize("statuses", [[500], [0], [503, 0]])
+async def test_failures_that_another_try_can_mend_are_tried_again(statuses: list[int]) -> None:
+    for sync in (True, False):
+        with serving(Scripted(statuses=list(statuses))) as server:
+            chat = model(server, max_retries=2)
+            found = chat.invoke(ASKED) if sync else await chat.ainvoke(ASKED)
+            assert found.text == "Oslo [1]" and len(server.bodies) == len(statuses) + 1
+
+
+@pytest.mark.parametrize("status", [400, 401, 404, 422, 429])
+def test_refusals_are_not_tried_again_and_name_no_secret(status: int) -> None:
+    with serving(Scripted(statuses=[status])) as server:
+        chat = model(server, api_key="sk-very-secret")
+        with pytest.raises(ModelError, match=f"{status}: made to fail") as caught:
+            chat.invoke(ASKED)
+        assert len(server.bodies) == 1
+        assert server.requests[0][2]["Authorization"] == "Bearer sk-very-secret"
+    for shown in (str(caught.value), repr(chat), str(chat), chat.model_dump_json(), repr(chat.http)):
+        assert "very-secret" not in shown
+    assert "very-secret" not in str(chat._identifying_params)
+
+
+def test_a_slow_server_a_dead_one_and_one_that_babbles() -> None:
+    with serving(Scripted(seconds=1.0)) as server, pytest.raises(ModelError, match="did not answer in time"):
+        model(server, timeout=0.1).invoke(ASKED)
+    assert len(server.bodies) == 1
+    with pytest.raises(ModelError, match="cannot be reached"):
+        model(server, max_retries=1).invoke(ASKED)
+    for raw in ("", "[]", "{", '{"choices": []}', "null"):
+        with serving(Scripted(raw=raw)) as server, pytest.raises(ModelError):
+            model(server).invoke(ASKED)
+
+
+def test_the_circuit_opens_after_failures_and_lets_one_try() -> None:
+    now = 0.0
+    breaker = Breaker(failures=3, seconds=10.0, clock=lambda: now)
+    for _ in range(3):
+        breaker.admit("here")
+        breaker.note(False)
+    with pytest.raises(ModelError, match="3 times in a row"):
+        breaker.admit("here")
+    now = 11.0
+    breaker.admit("here")
+    with pytest.raises(ModelError):
+        breaker.admit("here")
+    breaker.note(True)
+    breaker.admit("here")
+
+
+def test_an_open_circuit_asks_nothing_of_the_server() -> None:
+    with serving(Scripted(statuses=[500] * 20)) as server:
+        chat = model(server, max_retries=4)
+        with pytest.raises(ModelError, match="answered 500"):
+            chat.invoke(ASKED)
+        with pytest.raises(ModelError, match="in a row"):
+            chat.invoke(ASKED)
+        assert len(server.bodies) == 5
+
+
+def test_the_server_counts_tokens_and_names_its_models() -> None:
+    with serving() as server:
+        chat = model(server)
+        assert chat.count_prompt_tokens(ASKED) == 5 and chat.models() == ["tiny", "adapter"]
+    assert [path for path, _, _ in server.requests] == ["/tokenize", "/v1/models"]
+
+
+def test_as_an_expert_it_is_budgeted_by_the_servers_own_count() -> None:
+    with serving(Scripted(say=lambda body: ["John Harrison [1]"] * body["n"])) as server:
+        asked = ChatExpert(Caller(model(server), "tiny", price=Price(parameters=3e6), max_tokens=8))
+        with Ledger(Budget(calls=1, tokens=400)).active() as ledger:
+            found = asked.propose(QUESTION, evidence(), n=4)
+    assert len(found) == 4 and ledger.spent.calls == 1 and ledger.spent.output_tokens == 12
+    assert server.bodies[0]["n"] == 4 and server.bodies[0]["max_tokens"] == 8
+
+
+def test_it_holds_no_secret_when_it_is_copied() -> None:
+    with serving() as server:
+        chat = model(server, api_key="sk-very-secret").bind(temperature=0.0)
+        assert isinstance(chat.invoke(ASKED), AIMessage)
+        assert "very-secret" not in repr(chat)
