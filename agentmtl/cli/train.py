@@ -36,7 +36,10 @@ Out = Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="Where the
 
 Epochs = Annotated[int, typer.Option(min=1, help="Over the sets.")]
 Rank = Annotated[int, typer.Option(min=1, help="Of the adapters.")]
-Rate = Annotated[float, typer.Option(help="The highest learning rate.")]
+Rate = Annotated[
+    float | None, typer.Option(help="The highest learning rate: 1e-3 for adapters, 1e-4 with --whole.")
+]
+Whole = Annotated[bool, typer.Option("--whole", help="Train the trunk itself; keep a change of --rank.")]
 OfDrawing = Annotated[int, typer.Option("--seed", help="Of everything drawn.")]
 Layers = Annotated[int, typer.Option(min=0, help="Of the trunk, that are read; 0 for all.")]
 Start = Annotated[str, typer.Option("--start", metavar="DIR", help="A head to train further.")]
@@ -54,7 +57,8 @@ def reader(
         list[str] | None, typer.Option("--text", metavar="DIR", help="A set for its text alone; repeat.")
     ] = None,
     rank: Rank = 48,
-    rate: Rate = 1e-3,
+    whole: Whole = False,
+    rate: Rate = None,
     start: Start = "",
     replay_data: Annotated[
         list[str] | None, typer.Option("--replay-data", metavar="DIR", help="A set to rehearse; repeat.")
@@ -92,8 +96,8 @@ def reader(
 
     files = model_files(settings_from(encoder=encoder).encoder)
     recipe = ReaderRecipe(
-        epochs=epochs, cloze=cloze, rank=rank, rate=rate, seed=seed, limit=limit, start=start,
-        fold=fold, folds=folds, texts=tuple(text or ()), replays=tuple(replay_data or ()),
+        epochs=epochs, cloze=cloze, rank=rank, whole=whole, rate=_rate(rate, whole), seed=seed, limit=limit,
+        start=start, fold=fold, folds=folds, texts=tuple(text or ()), replays=tuple(replay_data or ()),
         replay=replay, keep=keep, distractors=distractors,
     )  # fmt: skip
     with watching_steps("training", quiet or as_json) as watch:
@@ -143,7 +147,8 @@ def reranker(
     out: Out,
     epochs: Epochs = 1,
     rank: Rank = 48,
-    rate: Rate = 1e-3,
+    whole: Whole = False,
+    rate: Rate = None,
     layers: Layers = 4,
     start: Start = "",
     fold: Fold = -1,
@@ -170,8 +175,8 @@ def reranker(
 
     files = model_files(settings_from(encoder=encoder).encoder)
     recipe = RerankerRecipe(
-        epochs=epochs, rank=rank, rate=rate, layers=layers, start=start, fold=fold, folds=folds, seed=seed,
-        limit=limit,
+        epochs=epochs, rank=rank, whole=whole, rate=_rate(rate, whole), layers=layers, start=start, fold=fold,
+        folds=folds, seed=seed, limit=limit,
     )  # fmt: skip
     with watching_steps("training", quiet or as_json) as watch:
         head = train_reranker(files, data, out, recipe, indexes, command_line(), watch)
@@ -184,7 +189,8 @@ def hops(
     out: Out,
     epochs: Epochs = 2,
     rank: Rank = 48,
-    rate: Rate = 1e-3,
+    whole: Whole = False,
+    rate: Rate = None,
     layers: Layers = 0,
     start: Start = "",
     folds: Annotated[int, typer.Option(min=2, help="Heads that leave one fold out, to fit weights.")] = 2,
@@ -211,8 +217,9 @@ def hops(
 
     files = model_files(settings_from(encoder=encoder).encoder)
     recipe = HopsRecipe(
-        epochs=epochs, rank=rank, rate=rate, layers=layers, start=start, folds=folds, seed=seed, limit=limit
-    )
+        epochs=epochs, rank=rank, whole=whole, rate=_rate(rate, whole), layers=layers, start=start,
+        folds=folds, seed=seed, limit=limit,
+    )  # fmt: skip
     with watching_steps("training", quiet or as_json) as watch:
         head = train_hops_head(files, data, out, recipe, indexes, command_line(), watch)
     _show(head, out, as_json)
@@ -252,13 +259,19 @@ def queries(
     if folder is None:
         raise UsageError("No reranker is installed.", "Give --teacher DIR, or train one first.")
     files = model_files(settings_from(encoder=encoder).encoder)
-    recipe = QueriesRecipe(teacher=str(folder), epochs=epochs, rank=rank, rate=rate, seed=seed, limit=limit)
+    recipe = QueriesRecipe(
+        teacher=str(folder), epochs=epochs, rank=rank, rate=rate or 5e-4, seed=seed, limit=limit
+    )
     with watching_steps("training", quiet or as_json) as watch:
         head = train_queries(files, data, out, recipe, indexes, command_line(), watch)
     _show(head, out, as_json)
 
 
 app.command("transfer")(train_transfer.transfer)
+
+
+def _rate(rate: float | None, whole: bool) -> float:
+    return rate or (1e-4 if whole else 1e-3)
 
 
 def _show(head: Head, out: Path, as_json: bool) -> None:

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from agentmtl.retrieval.index import Index
 
 DEPTH = 20  # hits that negatives are drawn from, and that dev reorders
-NEGATIVES = 3
+NEGATIVES = 5
 WEIGHTS = (0.0, 0.1, 0.2, 0.3, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0)
 _DEV_PAIRS = 32  # scored at once
 

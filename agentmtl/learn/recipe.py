@@ -14,7 +14,13 @@ from agentmtl.evaluate.datasets import kind_of, read_multihop, read_reading
 from agentmtl.evaluate.plot import plot_curves
 from agentmtl.evaluate.reading_examples import is_dev
 from agentmtl.learn.training import Progress, TrainSettings
-from agentmtl.trunk.head_module import adapters_of, outputs_of, start_from, trainable_module
+from agentmtl.trunk.head_module import (
+    adapters_of,
+    factored_adapters,
+    outputs_of,
+    start_from,
+    trainable_module,
+)
 from agentmtl.trunk.heads import Head, HeadCard, load_head
 from agentmtl.trunk.model_files import ModelFiles
 
@@ -40,12 +46,14 @@ def unwatched(step: int, steps: int, note: str) -> None:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AdapterRecipe:
     """`rank` and `scale` of the adapters (rank 0 trains the whole trunk), `layers` of the trunk that are read
-    (0: all), `max_length` tokens of a pair. `limit`: examples of each set, 0 for all. `start`: the folder of
-    a head to train further, "" for none. `rate`: the highest learning rate.
+    (0: all), `max_length` tokens of a pair. `whole`: train the trunk itself, and keep the best approximation
+    of `rank` of what changed. `limit`: examples of each set, 0 for all. `start`: the folder of a head to train
+    further, "" for none. `rate`: the highest learning rate.
     """
 
     rank: int = 48
     scale: float = 2.0
+    whole: bool = False
     dropout: float = 0.0
     layers: int = 0
     max_length: int = 256
@@ -72,8 +80,9 @@ def module_for(
     """
     import torch
 
+    rank = 0 if recipe.whole else recipe.rank
     module = trainable_module(
-        files, outputs, recipe.rank, recipe.scale, recipe.dropout, recipe.seed, recipe.layers, first_only
+        files, outputs, rank, recipe.scale, recipe.dropout, recipe.seed, recipe.layers, first_only
     )
     if recipe.start:
         head = load_head(Path(recipe.start))
@@ -110,7 +119,9 @@ def head_of(
         metrics={"dev": rounded(metrics), "training": {"seconds": round(progress.seconds), **_machine()}},
         calibration=dict(calibration or {}),
     )  # fmt: skip
-    return Head(card, adapters_of(module), outputs)
+    whole = recipe.whole and recipe.rank
+    adapters = factored_adapters(module, files, recipe.rank, recipe.scale) if whole else adapters_of(module)
+    return Head(card, adapters, outputs)
 
 
 def average(start: Head, head: Head, keep: float) -> Head:

@@ -106,6 +106,29 @@ def adapters_of(module: torch.nn.Module) -> dict[str, tuple[Tensor, Tensor]]:
     return {name: (parts["A"], parts["B"]) for name, parts in sorted(found.items())}
 
 
+def factored_adapters(
+    module: torch.nn.Module, files: ModelFiles, rank: int, scale: float
+) -> dict[str, tuple[Tensor, Tensor]]:
+    """What training the trunk itself changed in its linear layers, as adapters: the best approximation of
+    `rank` (Eckart & Young 1936). What changed in biases and normalisations is left out.
+
+    Raises EncoderError where the trunk does not load.
+    """
+    import torch
+
+    trained = dict(module.named_parameters())
+    found: dict[str, tuple[Tensor, Tensor]] = {}
+    for name, before in load_transformer(files, torch.float32).named_parameters():
+        layer, after = name.removesuffix(".weight"), trained.get(f"trunk.{name}")
+        if after is None or layer == name or before.ndim != 2 or not layer.endswith(TARGETS):
+            continue
+        change = after.detach().float().cpu() - before.detach()
+        left, sizes, right = torch.linalg.svd(change, full_matrices=False)
+        half = (sizes[:rank] / scale).sqrt()
+        found[layer] = (half[:, None] * right[:rank]).numpy(), (left[:, :rank] * half).numpy()
+    return found
+
+
 def outputs_of(module: Any) -> dict[str, tuple[Tensor, Tensor]]:
     """The output layers of a module that was trained."""
     return {
