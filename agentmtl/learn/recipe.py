@@ -47,8 +47,8 @@ def unwatched(step: int, steps: int, note: str) -> None:
 class AdapterRecipe:
     """`rank` and `scale` of the adapters (rank 0 trains the whole trunk), `layers` of the trunk that are read
     (0: all), `max_length` tokens of a pair. `whole`: train the trunk itself, and keep the best approximation
-    of `rank` of what changed. `limit`: examples of each set, 0 for all. `start`: the folder of a head to train
-    further, "" for none. `rate`: the highest learning rate.
+    of `rank` of what changed. `limit`: examples of each set, 0 for all. `start`: the folder of a head to
+    train further, "" for none. `rate`: the highest learning rate.
     """
 
     rank: int = 48

@@ -115,6 +115,24 @@ def test_the_first_token_alone_says_what_it_said_among_all(
         np.testing.assert_allclose(other[KIND][0], one[KIND][0], atol=tolerance)
 
 
+def test_what_training_the_trunk_changed_is_cut_to_a_rank(trunk: ModelFiles, head: Head) -> None:
+    """Nothing is lost at the rank of the change, and no more than the best approximation loses below it."""
+    from agentmtl.trunk.head_module import factored_adapters, start_from, trainable_module
+
+    module = trainable_module(trunk, head.card.outputs, 0, 1.0, 0.0, 0)
+    start_from(module, head)  # a change of rank 4
+    for rank in (4, 2):
+        cut = factored_adapters(module, trunk, rank, 2.0)
+        assert set(cut) == set(head.adapters)
+        for name, (a, b) in head.adapters.items():
+            whole, kept = head.card.scale * b @ a, 2.0 * cut[name][1] @ cut[name][0]
+            lost = np.linalg.svd(whole, compute_uv=False)[rank:]
+            assert cut[name][0].shape[0] == rank
+            np.testing.assert_allclose(
+                np.linalg.norm(whole - kept), np.linalg.norm(lost), rtol=1e-3, atol=1e-4
+            )
+
+
 @needs_bf16
 @needs_openvino
 def test_the_fast_path_gives_the_same_answers(trunk: ModelFiles, folder: Path) -> None:
