@@ -5,8 +5,6 @@ Confidences of equal value are in no order; where the order matters the metric i
 
 from __future__ import annotations
 
-import re
-import string
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -16,21 +14,12 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from agentmtl.errors import UsageError
+from agentmtl.experts.answers import normalise_answer
 
 Floats: TypeAlias = NDArray[np.float64]
 Flags: TypeAlias = NDArray[np.bool_]
 
-_ARTICLES = re.compile(r"\b(a|an|the)\b")
-_NO_PUNCTUATION = str.maketrans("", "", string.punctuation)
 ECE_BINS = 15
-
-
-def normalise_answer(text: str) -> str:
-    """Lower case, without ASCII punctuation and English articles, single blanks.
-
-    As in Rajpurkar et al., "SQuAD: 100,000+ Questions for Machine Comprehension of Text", 2016.
-    """
-    return " ".join(_ARTICLES.sub(" ", text.lower().translate(_NO_PUNCTUATION)).split())
 
 
 def em(prediction: str, answers: Sequence[str]) -> float:

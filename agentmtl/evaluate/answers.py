@@ -29,11 +29,11 @@ from agentmtl.evaluate.metrics import (
     ece,
     em,
     f1,
-    normalise_answer,
     risk_coverage,
 )
 from agentmtl.evaluate.plot import OperatingPoint, plot_risk_coverage
 from agentmtl.evaluate.report import AnyReport, Report, combine, figures
+from agentmtl.experts.answers import normalise_answer
 from agentmtl.index.batch import Progress
 from agentmtl.retrieval.index import EncoderSpec, Index
 from agentmtl.schema import Answer, Citation, Usage

@@ -10,7 +10,6 @@ from agentmtl.evaluate.answer_metrics import (
     ece,
     em,
     f1,
-    normalise_answer,
     risk_coverage,
 )
 from agentmtl.evaluate.ranking_metrics import (
@@ -36,7 +35,6 @@ __all__ = [
     "f1",
     "mrr_at",
     "ndcg_at",
-    "normalise_answer",
     "recall_at",
     "risk_coverage",
     "tied_groups",

@@ -19,9 +19,9 @@ from agentmtl.evaluate.metrics import (
     ece,
     em,
     f1,
-    normalise_answer,
     risk_coverage,
 )
+from agentmtl.experts.answers import normalise_answer
 
 
 def test_normalisation_drops_case_articles_and_punctuation() -> None:
