@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from agentmtl.errors import EncoderError
+from agentmtl.experts.answer_type import type_match
 from agentmtl.experts.expert import Needs
 from agentmtl.experts.reading import Calibration, Features, Reading, Span, readings_of
 from agentmtl.ingest.sentences import split_sentences
@@ -33,7 +34,8 @@ _AUXILIARIES = frozenset(_VERBS.split())
 @dataclass(frozen=True, slots=True)
 class ReaderSettings:
     """`passages` are read, at most. `rank`: what each place further down costs, in log-odds. `here`: the
-    weight of the log-probability that a context is the one to read.
+    weight of the log-probability that a context is the one to read. `type`: what an answer of the kind asked
+    for gains, and one of another loses.
 
     `agreement`: the temperature at which places of the same answer add up (0: the best one counts alone).
     """
@@ -41,6 +43,7 @@ class ReaderSettings:
     passages: int = 6
     rank: float = 1.5
     here: float = 1.0
+    type: float = 0.0
     agreement: float = 3.0
 
 
@@ -103,7 +106,7 @@ class ReaderExpert:
             return []
         if asks_yes_or_no(question):
             return [self._yes_or_no(contexts, readings)]
-        ranked = self._ranked(contexts, readings)
+        ranked = self._ranked(question, contexts, readings)
         return [
             replace(one.candidate, confidence=self._calibration.of_asked(one.features(ranked, n)))
             for n, one in enumerate(ranked[:n])
@@ -112,7 +115,7 @@ class ReaderExpert:
     def features(self, question: str, evidence: Evidence) -> tuple[Candidate, Features] | None:
         """The best short answer with what its confidence is made from; None where there is none."""
         contexts, readings = self._read(question, evidence)
-        ranked = self._ranked(contexts, readings)
+        ranked = self._ranked(question, contexts, readings)
         return (ranked[0].candidate, ranked[0].features(ranked, 0)) if ranked else None
 
     def side(self, question: str, evidence: Evidence) -> float | None:
@@ -128,30 +131,35 @@ class ReaderExpert:
         windows = [_without_headings(window, contexts[window.pair]) for window in windows]
         return contexts, readings_of(windows, self._network.run(windows))
 
-    def _ranked(self, contexts: Sequence[Context], readings: Mapping[int, Reading]) -> list[_Ranked]:
+    def _ranked(
+        self, question: str, contexts: Sequence[Context], readings: Mapping[int, Reading]
+    ) -> list[_Ranked]:
         """Different answers by worth: that of their best place, more where several contexts agree."""
-        found: dict[str, list[tuple[float, int, Candidate]]] = {}
+        found: dict[str, list[_Ranked]] = {}
         for pair, reading in readings.items():
             place = contexts[pair].place
             prior = -self._settings.here * float(np.logaddexp(0.0, -reading.here))
             prior -= self._settings.rank * place
             for margin, candidate in self._candidates(contexts[pair], reading):
-                worth = margin + prior
-                found.setdefault(_normalised(candidate.text), []).append((worth, place, candidate))
+                fits = type_match(question, candidate.citations[-1].text)
+                worth = margin + prior + self._settings.type * fits
+                found.setdefault(_normalised(candidate.text), []).append(
+                    _Ranked(worth, place, reading.here, fits, candidate)
+                )
         ranked = [self._pooled(same) for key, same in found.items() if key]
         return sorted(ranked, key=lambda one: (-one.worth, one.place, one.candidate.text))
 
-    def _pooled(self, same: Sequence[tuple[float, int, Candidate]]) -> _Ranked:
-        worth, place, candidate = max(same, key=lambda one: (one[0], -one[1]))
+    def _pooled(self, same: Sequence[_Ranked]) -> _Ranked:
+        chosen = max(same, key=lambda one: (one.worth, -one.place))
         best: dict[tuple[str, int], float] = {}  # a place that several contexts hold counts once
-        for worth_there, _, there in same:
-            at = there.citations[-1].unit_id, there.citations[-1].start
-            best[at] = max(best.get(at, worth_there), worth_there)
-        agreement = self._settings.agreement
+        for one in same:
+            at = one.candidate.citations[-1].unit_id, one.candidate.citations[-1].start
+            best[at] = max(best.get(at, one.worth), one.worth)
+        agreement, worth = self._settings.agreement, chosen.worth
         if agreement > 0:
             worths = np.array(list(best.values())) / agreement
             worth = float(agreement * (np.log(np.exp(worths - worths.max()).sum()) + worths.max()))
-        return _Ranked(worth, place, candidate)
+        return replace(chosen, worth=worth, places=len(best))
 
     async def apropose(
         self, question: str, evidence: Evidence, demonstrations: Sequence[Hit] = (), n: int = 1
@@ -184,16 +192,21 @@ class ReaderExpert:
 
 @dataclass(frozen=True, slots=True)
 class _Ranked:
-    """An answer: what it is worth, in log-odds, and the place of its best passage."""
+    """An answer: what it is worth, in log-odds; the passage of its best place, and whether that is the one to
+    read; whether the answer is of the kind asked for; how many places say it."""
 
     worth: float
     place: int
+    here: float
+    type: float
     candidate: Candidate
+    places: int = 1
 
     def features(self, ranked: Sequence[_Ranked], at: int) -> Features:
-        """Its worth, how far it stands above the best other one (0 where there is none), and its place."""
+        """`ASKED`: the gap is how far it stands above the best other one, 0 where there is none."""
         others = [one.worth for n, one in enumerate(ranked[: at + 2]) if n != at]
-        return self.worth, self.worth - max(others, default=self.worth), float(self.place)
+        gap = self.worth - max(others, default=self.worth)
+        return self.worth, gap, float(self.place), self.here, float(np.log(self.places)), self.type
 
 
 def _side(readings: Mapping[int, Reading]) -> float:

@@ -23,11 +23,12 @@ KINDS = ("span", "yes", "no")
 OUTPUTS: Mapping[str, int] = {SPAN: 2, KIND: len(KINDS), HERE: 1}
 LONGEST = 30  # tokens of an answer
 _A_WINDOW = 8  # spans kept of each window
-_UNFITTED = (0.4, 0.0, 0.0, 0.0)  # of what is asked, until a head's answers were measured
+ASKED = ("worth", "gap", "place", "here", "places", "type")  # what the confidence of an answer is made from
+_UNFITTED = (0.4, *[0.0] * len(ASKED))  # until a head's answers were measured
 _NOTHING = -30.0  # margin where a text has no token
 
 Floats = NDArray[np.float32]
-Features = tuple[float, float, float]  # what a logistic model reads
+Features = tuple[float, ...]  # what a logistic model reads
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +133,7 @@ def best_of(spans: Iterable[Span]) -> list[Span]:
 @dataclass(frozen=True, slots=True)
 class Calibration:
     """Logistic models: over `Reading.features`, that a text holds an answer and that the one given is right;
-    over what the reader makes of all passages, that the answer to a question is right (`asked`); and, over
+    over what the reader makes of all passages (`ASKED`), that the answer to a question is right; and, over
     how far yes and no stand apart, that the one said is right (`side`).
 
     `threshold`: of `of_answer`, below which nothing is said of a text; `asked_threshold`: of `of_asked`.

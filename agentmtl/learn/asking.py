@@ -21,7 +21,7 @@ from agentmtl.evaluate.held_out import Folds, open_folds
 from agentmtl.evaluate.indexes import index_for
 from agentmtl.evaluate.reading_examples import is_dev, read_examples, yes_or_no
 from agentmtl.experts.reader import ReaderExpert, asks_yes_or_no
-from agentmtl.experts.reading import Calibration, Features
+from agentmtl.experts.reading import ASKED, Calibration, Features
 from agentmtl.retrieval.hops.evidence import gather_passages
 from agentmtl.retrieval.hops.judge import HopJudge
 from agentmtl.retrieval.hops.model import shipped
@@ -37,7 +37,7 @@ Readers = Callable[[Question], ReaderExpert]
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """Questions asked: (n, 3) features and (n,) whether the answer was right."""
+    """Questions asked: (n, 6) features and (n,) whether the answer was right."""
 
     features: NDArray[np.float64]
     right: NDArray[np.bool_]
@@ -115,7 +115,7 @@ def ask_all(
             features.append(found[1])
             said = found[0].citations[-1].text
             right.append(question.answerable and contains_answer(said, question.answers))
-    return Asked(np.array(features, float).reshape(-1, 3), np.array(right, bool))
+    return Asked(np.array(features, float).reshape(-1, len(ASKED)), np.array(right, bool))
 
 
 def ask_sides(
