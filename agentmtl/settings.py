@@ -21,7 +21,10 @@ from agentmtl.errors import SettingsError
 
 PROJECT_FILE = "agentmtl.toml"
 ENVIRONMENT_PREFIX = "AGENTMTL_"
-_NOT_SETTINGS = {"AGENTMTL_CACHE_DIR", "AGENTMTL_DATA_DIR", "AGENTMTL_CONFIG_DIR"}
+_NOT_SETTINGS = {
+    "AGENTMTL_CACHE_DIR", "AGENTMTL_DATA_DIR", "AGENTMTL_CONFIG_DIR", "AGENTMTL_NO_MODEL_CALLS",
+    "AGENTMTL_IDENTIFIERS_INDEX",
+}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)

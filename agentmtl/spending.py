@@ -20,6 +20,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from math import isfinite
+from typing import Any
 
 from agentmtl.errors import BudgetExceededError, UsageError
 from agentmtl.schema import Budget, Usage
@@ -80,6 +81,13 @@ class Call:
     outputs: tuple[str, ...]
     usage: Usage
     error: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        messages = [{"role": role, "text": text} for role, text in self.messages]
+        return {
+            "purpose": self.purpose, "model": self.model, "messages": messages,
+            "outputs": list(self.outputs), "usage": self.usage.to_json(), "error": self.error,
+        }  # fmt: skip
 
 
 class Ledger:

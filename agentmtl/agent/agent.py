@@ -14,6 +14,7 @@ from typing import Any
 
 from agentmtl.agent.citations import exact_only
 from agentmtl.agent.journal import Journal
+from agentmtl.agent.sampling import Drawn, draw
 from agentmtl.errors import UsageError
 from agentmtl.experts.default import AUTO, NONE, embedded_expert, embedded_judge
 from agentmtl.experts.expert import Expert
@@ -24,7 +25,8 @@ from agentmtl.retrieval.hops.model import HopModel
 from agentmtl.retrieval.hops.search import MAX_HOPS, HopSettings
 from agentmtl.retrieval.index import Index
 from agentmtl.retrieval.retriever import Retriever
-from agentmtl.schema import Answer, Candidate, Evidence, Usage
+from agentmtl.schema import Answer, Budget, Candidate, Evidence, Share, Usage
+from agentmtl.spending import Call, Ledger
 
 MAX_QUESTION = 10_000  # characters
 
@@ -36,7 +38,8 @@ class Agent:
     calibrated one). `log` keeps questions and answers for `agentmtl log`. `expert`: an expert, or the name of
     an embedded one (`agentmtl.experts.default`). `judge` reads the chains of the hop search: one, "none",
     "auto" (the head that comes with the package) or the folder of a head. `hop_model`: other weights of that
-    search than the index's own.
+    search than the index's own. `share`: how many samples of a chat model are drawn at most, and how they
+    become one answer; `budget`: what one question may cost.
     """
 
     def __init__(
@@ -49,6 +52,8 @@ class Agent:
         expert: Expert | str = AUTO,
         judge: Judge | str = NONE,
         hop_model: HopModel | None = None,
+        share: Share | None = None,
+        budget: Budget | None = None,
         backend: str = "auto",
     ) -> None:
         if not 1 <= hops <= MAX_HOPS:
@@ -68,27 +73,42 @@ class Agent:
         self._search = HopSettings(hops=hops, judge=read_by)
         self._hop_model = hop_model
         self.threshold = threshold if threshold >= 0 else getattr(self.expert, "threshold", 0.5)
+        self._share, self._budget = share or Share(), budget or Budget()
         self._journal = Journal() if log else None
 
     def ask(self, question: str, *, where: str | None = None) -> Answer:
         """Answer a question; `where` keeps to documents that a filter admits.
 
-        Raises UsageError for an empty question, and what `Index.retrieve` raises.
+        Raises UsageError for an empty question, what `Index.retrieve` raises, ModelError where a chat model
+        fails, and BudgetExceededError where the budget does not allow even one sample.
         """
         question = question.strip()
         if not question or len(question) > MAX_QUESTION:
             raise UsageError(f"A question has 1 to {MAX_QUESTION:,} characters.", 'agentmtl ask "Who …?"')
         start = time.perf_counter()
         retriever = self._index.retriever  # one generation for the whole answer
-        evidence = self._gather(retriever, question, where)
-        gathered = time.perf_counter()
-        proposed = self.expert.propose(question, evidence)
-        candidates = exact_only(retriever.snapshot, proposed)
-        trace = _trace(evidence, proposed, candidates, gathered - start, time.perf_counter() - gathered)
-        answer = self._decide(question, candidates, Usage(seconds=time.perf_counter() - start), trace)
+        calls: list[Call] = []
+        with Ledger(self._budget, on_call=calls.append).active() as ledger:
+            evidence = self._gather(retriever, question, where)
+            gathered = time.perf_counter()
+            drawn = draw(self.expert, question, evidence, self._share)
+            candidates = exact_only(retriever.snapshot, drawn.candidates)
+            trace = _trace(evidence, drawn, candidates, gathered - start, time.perf_counter() - gathered)
+            usage, over = ledger.spent, ledger.overshoot
+        if over:
+            trace = (*trace, {"step": "budget", "overshoot": over})
+        answer = self._decide(question, candidates, drawn, usage, trace)
         if self._journal is not None:
-            self._journal.add(self._index.folder, answer, evidence)
+            self._journal.add(self._index.folder, answer, evidence, calls)
         return answer
+
+    def messages(self, question: str, *, where: str | None = None) -> list[tuple[str, str]]:
+        """What a chat model would be sent for a question, as (role, text); [] for the embedded experts."""
+        shows = getattr(self.expert, "messages", None)
+        if shows is None:
+            return []
+        evidence = self._gather(self._index.retriever, question.strip(), where)
+        return [(message.type, str(message.text)) for message in shows(question.strip(), evidence)]
 
     async def aask(self, question: str, *, where: str | None = None) -> Answer:
         """`ask` in a worker thread: the event loop stays free."""
@@ -103,12 +123,15 @@ class Agent:
         self,
         question: str,
         candidates: Sequence[Candidate],
+        drawn: Drawn,
         usage: Usage,
         trace: tuple[Mapping[str, Any], ...],
     ) -> Answer:
         if not candidates:
             return Answer(question, "", (), 0.0, True, self.expert.name, usage, trace)
         best = max(candidates, key=lambda c: c.confidence)
+        if drawn.samples:
+            best = drawn.chosen_from(candidates) or best
         abstained = best.confidence < self.threshold
         text = "" if abstained else best.text
         return Answer(question, text, best.citations, best.confidence, abstained, best.expert, usage, trace)
@@ -116,7 +139,7 @@ class Agent:
 
 def _trace(
     evidence: Evidence,
-    proposed: Sequence[Candidate],
+    drawn: Drawn,
     exact: Sequence[Candidate],
     gathering: float,
     proposing: float,
@@ -131,6 +154,6 @@ def _trace(
             "hops": hops,
             "bridges": list(evidence.bridges),
         },
-        {"step": "propose", "seconds": proposing, "candidates": len(proposed)},
-        {"step": "verify", "exact": len(exact), "dropped": len(proposed) - len(exact)},
+        {"step": "propose", "seconds": proposing, "candidates": len(drawn.candidates), **drawn.told()},
+        {"step": "verify", "exact": len(exact), "dropped": len(drawn.candidates) - len(exact)},
     )

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -17,6 +17,7 @@ from typing import Any
 from agentmtl.errors import StorageError
 from agentmtl.schema import Answer, Evidence
 from agentmtl.settings import data_folder
+from agentmtl.spending import Call
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS entries (
@@ -25,6 +26,10 @@ CREATE TABLE IF NOT EXISTS entries (
   index_folder TEXT NOT NULL,
   answer TEXT NOT NULL,           -- Answer.to_json
   evidence TEXT NOT NULL          -- a list of Hit.to_json
+);
+CREATE TABLE IF NOT EXISTS calls (
+  entry INTEGER NOT NULL,         -- the question it was made for
+  call TEXT NOT NULL              -- Call.to_json
 )
 """
 BUSY_SECONDS = 10.0  # how long to wait for another process that is logging
@@ -50,8 +55,8 @@ class Journal:
     def __init__(self, path: Path | None = None) -> None:
         self.path = path or data_folder() / "log.sqlite"
 
-    def add(self, index: Path, answer: Answer, evidence: Evidence) -> int:
-        """Note a question; the number of the entry."""
+    def add(self, index: Path, answer: Answer, evidence: Evidence, calls: Sequence[Call] = ()) -> int:
+        """Note a question with the calls of models made for it; the number of the entry."""
         hits = [hit.to_json() for hit in evidence.sentences or evidence.passages]
         row = (
             datetime.now(UTC).isoformat(timespec="seconds"),
@@ -63,7 +68,18 @@ class Journal:
             cursor = db.execute(
                 "INSERT INTO entries (time, index_folder, answer, evidence) VALUES (?,?,?,?)", row
             )
-            return int(cursor.lastrowid or 0)
+            number = int(cursor.lastrowid or 0)
+            told = [(number, json.dumps(call.to_json(), ensure_ascii=False)) for call in calls]
+            db.executemany("INSERT INTO calls (entry, call) VALUES (?,?)", told)
+            return number
+
+    def calls(self, number: int) -> list[dict[str, Any]]:
+        """The calls of models that were made for an entry, in order: `Call.to_json`."""
+        if not self.path.exists():
+            return []
+        with self._database() as db:
+            rows = db.execute("SELECT call FROM calls WHERE entry = ? ORDER BY rowid", [number]).fetchall()
+        return [json.loads(row[0]) for row in rows]
 
     def newest(self, count: int) -> list[Entry]:
         return self._select("ORDER BY id DESC LIMIT ?", count)
@@ -84,6 +100,7 @@ class Journal:
             return
         with self._database() as db:
             db.execute("DELETE FROM entries")
+            db.execute("DELETE FROM calls")
             db.execute("DELETE FROM sqlite_sequence")
             db.execute("VACUUM")
 
@@ -102,7 +119,7 @@ class Journal:
             db = sqlite3.connect(self.path, timeout=BUSY_SECONDS, isolation_level=None)
             try:
                 db.execute("PRAGMA secure_delete = ON")
-                db.execute(_SCHEMA)
+                db.executescript(_SCHEMA)
                 yield db
             finally:
                 db.close()

@@ -53,7 +53,7 @@ def show(
     entry: Annotated[int, typer.Argument(help="Number of the entry, as `agentmtl log` prints it.")],
     as_json: JsonFlag = False,
 ) -> None:
-    """Everything of one entry: the evidence as it was retrieved, the answer, the trace.
+    """Everything of one entry: the evidence as it was retrieved, what models were sent and said, the answer.
 
     Examples:
 
@@ -63,17 +63,27 @@ def show(
     """
     from agentmtl.agent.journal import Journal
 
-    found = Journal().get(entry)
+    journal = Journal()
+    found = journal.get(entry)
     if found is None:
         raise UsageError(f"There is no entry {entry} in the log.", "See them: agentmtl log")
+    calls = journal.calls(entry)
     if as_json:
-        emit({"schema": SCHEMA_VERSION, **found.to_json()})
+        emit({"schema": SCHEMA_VERSION, **found.to_json(), "calls": calls})
         return
     say(f"{found.id}  {found.time}  {found.index}")
     say(f"Q {found.answer['question']}")
     say(f"A {found.answer['answer'] or '(abstained)'}")
     for hit in found.evidence:
         say(f"  hop {hit['hop']}  {hit['score']:.3f}  {hit['meta']['source']}  {hit['text']!r}")
+    for call in calls:
+        spent = call["usage"]
+        tokens = f"{spent['prompt_tokens']}+{spent['output_tokens']} tokens"
+        say(dim(f"--- {call['purpose']}  {call['model']}  {tokens}"))
+        for message in call["messages"]:
+            say(f"{message['role']}: {message['text']}")
+        for output in call["outputs"] or [f"({call['error']})"]:
+            say(f"=> {output}")
 
 
 @app.command("purge")

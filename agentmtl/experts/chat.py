@@ -53,6 +53,7 @@ class ChatExpert:
     """Answers with a chat model. Safe to use from several threads, as the model is."""
 
     needs: Needs = "passages"
+    sampled = True  # the same question may give different answers
 
     def __init__(
         self,

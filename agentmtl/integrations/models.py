@@ -1,0 +1,49 @@
+"""Chat models by name.
+
+vllm:MODEL                          a model or an adapter on the server at VLLM_BASE_URL
+vllm:MODEL@http://127.0.0.1:8000    … at this address
+openai:gpt-…, anthropic:claude-…    whatever LangChain's `init_chat_model` opens; its package must be there
+fake:TEXT                           says TEXT, to try things out
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from agentmtl.errors import ModelError, UsageError
+
+if TYPE_CHECKING:
+    from langchain_core.language_models.chat_models import BaseChatModel
+
+_HINT = "Write for example --llm vllm:MODEL@http://127.0.0.1:8000 or --llm openai:MODEL"
+
+
+def open_chat_model(spec: str) -> BaseChatModel:
+    """See the top of this module. Raises UsageError for a name that says no provider, ModelError where the
+    provider's package or key is not there."""
+    provider, _, name = spec.partition(":")
+    if not name:
+        raise UsageError(f"{spec!r} names no provider and model.", _HINT)
+    if provider == "fake":
+        from agentmtl.experts.fake import FakeChatModel
+
+        return FakeChatModel(replies=[name])
+    if provider == "vllm":
+        return _vllm(name)
+    from langchain.chat_models import init_chat_model
+
+    try:
+        model: BaseChatModel = init_chat_model(spec)
+    except Exception as error:
+        raise ModelError(f"The model {spec} cannot be opened: {type(error).__name__}.", _HINT) from error
+    return model
+
+
+def _vllm(name: str) -> BaseChatModel:
+    from agentmtl.integrations.chat_vllm import ChatVLLM
+
+    model, _, address = name.partition("@")
+    if not address:
+        return ChatVLLM(model=model, logprobs=True)
+    url = address.rstrip("/")
+    return ChatVLLM(model=model, base_url=url if url.endswith("/v1") else f"{url}/v1", logprobs=True)
