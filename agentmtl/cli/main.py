@@ -10,7 +10,19 @@ from typing import Annotated, Any
 import typer
 from typer.exceptions import TyperException
 
-from agentmtl.cli import ask, config, demo, demonstrations, doctor, evaluation, index, log, search, train
+from agentmtl.cli import (
+    ask,
+    config,
+    demo,
+    demonstrations,
+    doctor,
+    evaluation,
+    experts,
+    index,
+    log,
+    search,
+    train,
+)
 from agentmtl.cli.output import emit, tell
 from agentmtl.errors import AgentmtlError
 from agentmtl.schema import SCHEMA_VERSION
@@ -38,6 +50,7 @@ app.command("search")(search.search)
 app.command("ask")(ask.ask)
 app.command("demos")(demonstrations.demos)
 app.command("run")(demonstrations.run)
+app.add_typer(experts.app, name="experts")
 app.add_typer(log.app, name="log")
 app.add_typer(config.app, name="config")
 app.command("doctor")(doctor.doctor)

@@ -1,0 +1,146 @@
+"""agentmtl experts …: who answers, and how to serve the adapters."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from agentmtl.cli.output import JsonFlag, dim, emit, say
+from agentmtl.schema import SCHEMA_VERSION
+
+app = typer.Typer(no_args_is_help=True, help="Who answers: register, check and serve.", rich_markup_mode=None)
+
+File = Annotated[
+    Path | None,
+    typer.Option("--file", help="The registry; by default experts.toml here, or the user's."),
+]
+
+
+@app.command("list")
+def list_experts(
+    check: Annotated[bool, typer.Option("--check", help="Ask each whether it is well.")] = False,
+    file: File = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """The registered experts with their cards.
+
+    Examples:
+
+      agentmtl experts list
+
+      agentmtl experts list --json
+    """
+    from agentmtl.experts.registry import Registry
+
+    entries = Registry(file).entries()
+    states = {}
+    if check:
+        from agentmtl.integrations.experts import health
+
+        states = {name: health(entry) for name, entry in entries.items()}
+    if as_json:
+        told = [{"name": name, **entry.to_json()} for name, entry in entries.items()]
+        for one in told if check else []:
+            one["health"] = states[one["name"]]
+        emit({"schema": SCHEMA_VERSION, "experts": told})
+        return
+    for name, entry in entries.items():
+        say(f"{name}  {dim(' '.join(filter(None, (entry.kind, entry.model, entry.url))))}")
+        say(f"  {entry.card}")
+        if check:
+            say(f"  {states[name]}")
+
+
+@app.command("add")
+def add(
+    name: Annotated[str, typer.Argument(help="Its name: the route of its answers.")],
+    kind: Annotated[str, typer.Option("--kind", help="embedded, chat or adapter.")],
+    card: Annotated[str, typer.Option("--card", help="In a sentence, what it is good at.")],
+    model: Annotated[str, typer.Option("--model", help="PROVIDER:MODEL, or the adapter's id.")] = "",
+    url: Annotated[str, typer.Option("--url", help="Address of the vLLM server.")] = "",
+    base: Annotated[str, typer.Option("--base", help="The adapter's model, for `plan`.")] = "",
+    path: Annotated[str, typer.Option("--path", help="The adapter's folder, for `plan`.")] = "",
+    example: Annotated[
+        list[str] | None, typer.Option("--example", help="A question for it; repeat for more.")
+    ] = None,
+    usd: Annotated[
+        str, typer.Option("--usd", help="Dollars a million tokens of prompt and output.", metavar="P,O")
+    ] = "0,0",
+    parameters: Annotated[float, typer.Option("--parameters", help="Active ones, for FLOPs.")] = 0.0,
+    max_tokens: Annotated[int, typer.Option("--max-tokens", help="Of an answer.", min=1)] = 256,
+    file: File = None,
+) -> None:
+    """Register an expert.
+
+    Examples:
+
+      agentmtl experts add tickets --kind adapter --model tickets --card "Support tickets." --file my.toml
+
+      agentmtl experts add big --kind chat --model openai:MODEL --card "Anything." --usd 2.5,10 --file my.toml
+    """
+    from agentmtl.errors import UsageError
+    from agentmtl.experts.registry import ExpertEntry, Registry, with_price
+
+    try:
+        prompt, output = (float(part) for part in usd.split(","))
+    except ValueError:
+        raise UsageError(f"{usd!r} is no pair of prices.", "Write for example --usd 2.5,10") from None
+    data = {
+        "kind": kind, "card": card, "model": model, "url": url, "base": base, "path": path,
+        "examples": list(example or ()), "max_tokens": max_tokens,
+    }  # fmt: skip
+    registry = Registry(file)
+    registry.add(with_price(ExpertEntry.from_json(name, data), prompt, output, parameters))
+    say(f"Registered {name} in {registry.path}.")
+
+
+@app.command("remove")
+def remove(
+    name: Annotated[str, typer.Argument(help="Its name.")],
+    file: File = None,
+) -> None:
+    """Take an expert out of the registry; its model stays where it is.
+
+    Examples:
+
+      agentmtl experts remove tickets --file my.toml
+
+      agentmtl experts remove big --file my.toml
+    """
+    from agentmtl.experts.registry import Registry
+
+    registry = Registry(file)
+    registry.remove(name)
+    say(f"Removed {name} from {registry.path}.")
+
+
+@app.command("plan")
+def plan_servers(file: File = None, as_json: JsonFlag = False) -> None:
+    """The exact vLLM command that serves the registered adapters, a line a server.
+
+    Examples:
+
+      agentmtl experts plan
+
+      agentmtl experts plan --json
+    """
+    from agentmtl.experts.registry import Registry, plan
+
+    plans = plan(Registry(file).entries())
+    if as_json:
+        told = [
+            {"base": p.base, "url": p.url, "adapters": list(p.adapters), "max_lora_rank": p.max_rank,
+             "bytes": p.bytes, "command": list(p.command)}
+            for p in plans
+        ]  # fmt: skip
+        emit({"schema": SCHEMA_VERSION, "servers": told})
+        return
+    for one in plans:
+        size = "" if one.bytes is None else f", {one.bytes / 1e6:.1f} MB of weights"
+        say(dim(f"# {len(one.adapters)} of rank up to {one.max_rank}{size}"))
+        say(shlex.join(one.command))
+    if not plans:
+        say("No adapter is registered.")
