@@ -1,0 +1,1 @@
+"""Which expert answers: by description, by what was learned from scores, and at what cost."""

@@ -1,0 +1,161 @@
+"""A router learned from rows (query, expert, score, cost): how well each expert did on queries like this one.
+
+For each expert its own model of the chance of a good answer: a logistic one over the query's vector, its
+length and the mean score of its nearest rows, themselves left out. Where there are few rows the neighbours
+are shrunk to the expert's mean. Sources: k nearest neighbours as in RouterBench (Hu et al., arXiv
+2403.12031); the length of a prompt is a baseline of its own in such data.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from agentmtl.errors import UsageError
+from agentmtl.routing.route import Floats
+
+TENSORS, CARD = "router.safetensors", "router.json"
+FORMAT = 1
+
+
+@dataclass(frozen=True, slots=True)
+class RouterSettings:
+    """`neighbours` of a query; `shrink`: how many rows the expert's mean counts as; `strength`: C of the
+    logistic models."""
+
+    neighbours: int = 200
+    shrink: float = 10.0
+    strength: float = 0.03
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """What was observed: unit `vectors` (n, d), `texts`, and `scores` (n, experts) of 0 to 1; NaN: not
+    asked."""
+
+    vectors: Floats
+    texts: tuple[str, ...]
+    scores: Floats
+    experts: tuple[str, ...]
+
+
+class FittedRouter:
+    """See the top of this module."""
+
+    def __init__(
+        self, rows: Rows, weights: Floats, settings: RouterSettings, details: Mapping[str, Any] | None = None
+    ) -> None:
+        self.rows, self.weights, self.settings = rows, weights, settings
+        self.details = dict(details or {})
+
+    @property
+    def experts(self) -> tuple[str, ...]:
+        return self.rows.experts
+
+    @classmethod
+    def fit(cls, rows: Rows, settings: RouterSettings | None = None) -> FittedRouter:
+        """Raises UsageError for an expert whose rows are all good or all bad: there is nothing to tell
+        apart."""
+        from sklearn.linear_model import LogisticRegression
+
+        settings = settings or RouterSettings()
+        near = _neighbour_means(rows, rows.vectors, settings, leave_self_out=True)
+        weights = []
+        for column, name in enumerate(rows.experts):
+            known = ~np.isnan(rows.scores[:, column])
+            good = rows.scores[known, column] >= 0.5
+            if good.all() or not good.any():
+                raise UsageError(
+                    f"All rows of {name} are {'good' if good.all() else 'bad'}.", "Give rows of both kinds."
+                )
+            features = _features(rows.vectors, rows.texts, near[:, column])[known]
+            model = LogisticRegression(C=settings.strength, max_iter=500).fit(features, good)
+            weights.append(np.concatenate([model.coef_[0], model.intercept_]))
+        return cls(rows, np.array(weights), settings)
+
+    def probabilities(self, vectors: Floats, texts: Sequence[str]) -> Floats:
+        """(n, experts) that each answers well."""
+        near = _neighbour_means(self.rows, np.asarray(vectors, np.float64), self.settings)
+        columns = []
+        for column, weights in enumerate(self.weights):
+            features = _features(vectors, texts, near[:, column])
+            columns.append(1.0 / (1.0 + np.exp(-(features @ weights[:-1] + weights[-1]))))
+        return np.stack(columns, axis=1)
+
+    def novelty(self, vectors: Floats) -> Floats:
+        """(n,) how unlike its nearest row each query is: 1 − cosine."""
+        return np.asarray(1.0 - (np.asarray(vectors, np.float64) @ self.rows.vectors.T).max(axis=1))
+
+    def save(self, folder: Path) -> None:
+        """Two files: tensors, and JSON of the experts, the settings and the texts' lengths."""
+        from safetensors.numpy import save_file
+
+        folder.mkdir(parents=True, exist_ok=True)
+        save_file(
+            {
+                "vectors": self.rows.vectors.astype(np.float32),
+                "scores": self.rows.scores.astype(np.float32),
+                "weights": self.weights.astype(np.float64),
+            },
+            folder / TENSORS,
+        )
+        card = {
+            "format": FORMAT, "experts": list(self.experts), "settings": {
+                "neighbours": self.settings.neighbours, "shrink": self.settings.shrink,
+                "strength": self.settings.strength,
+            }, "details": self.details,
+        }  # fmt: skip
+        (folder / CARD).write_text(json.dumps(card, indent=1) + "\n", "utf-8")
+
+    @classmethod
+    def load(cls, folder: Path) -> FittedRouter:
+        """Raises UsageError where the folder holds no router of this format."""
+        from safetensors import SafetensorError
+        from safetensors.numpy import load_file
+
+        try:
+            card = json.loads((folder / CARD).read_text("utf-8"))
+            tensors = load_file(folder / TENSORS)
+            if card["format"] != FORMAT:
+                raise ValueError(f"format {card['format']}")
+            rows = Rows(
+                tensors["vectors"].astype(np.float64), (), tensors["scores"].astype(np.float64),
+                tuple(card["experts"]),
+            )  # fmt: skip
+            return cls(rows, tensors["weights"], RouterSettings(**card["settings"]), card["details"])
+        except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
+            raise UsageError(
+                f"{folder} holds no router: {error}.", "Make one: agentmtl train router"
+            ) from error
+
+
+def _features(vectors: Floats, texts: Sequence[str], near: Floats) -> Floats:
+    """(n, d + 2): the vector, the log of the text's length, and the log-odds of the neighbours' mean."""
+    lengths = np.log1p([len(text) for text in texts]) / 5.0
+    odds = np.log(near / (1.0 - near))
+    return np.column_stack([np.asarray(vectors, np.float64) * 3.0, lengths, odds])
+
+
+def _neighbour_means(
+    rows: Rows, vectors: Floats, settings: RouterSettings, leave_self_out: bool = False, block: int = 1024
+) -> Floats:
+    """(n, experts): the mean score of the nearest rows, shrunk to the expert's own, within (0, 1)."""
+    means = np.nanmean(rows.scores, axis=0)
+    count = min(settings.neighbours, len(rows.vectors) - int(leave_self_out))
+    found = []
+    for at in range(0, len(vectors), block):
+        cosines = vectors[at : at + block] @ rows.vectors.T
+        if leave_self_out:
+            own = np.arange(at, min(at + block, len(vectors)))
+            cosines[own - at, own] = -2.0
+        nearest = np.argpartition(-cosines, count - 1, axis=1)[:, :count]
+        near = rows.scores[nearest]  # (n, neighbours, experts)
+        known = (~np.isnan(near)).sum(axis=1)
+        total = np.nansum(near, axis=1) + settings.shrink * means
+        found.append(total / (known + settings.shrink))
+    return np.asarray(np.clip(np.concatenate(found), 1e-3, 1 - 1e-3))
