@@ -12,6 +12,7 @@ from agentmtl.cli import (
     evaluate_identifiers,
     evaluate_ir,
     evaluate_reading,
+    evaluate_routing,
     evaluate_segmentation,
     train_transfer,
 )
@@ -194,4 +195,5 @@ app.command("chunking")(evaluate_segmentation.chunking)
 app.command("heads")(train_transfer.heads)
 app.command("reading")(evaluate_reading.reading)
 app.command("reranker")(evaluate_reading.reranker)
+app.command("routing")(evaluate_routing.routing)
 app.command("identifiers")(evaluate_identifiers.identifiers)

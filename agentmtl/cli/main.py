@@ -20,6 +20,7 @@ from agentmtl.cli import (
     experts,
     index,
     log,
+    route,
     search,
     train,
 )
@@ -48,6 +49,7 @@ app.command("demo")(demo.demo)
 app.add_typer(index.app, name="index")
 app.command("search")(search.search)
 app.command("ask")(ask.ask)
+app.command("route")(route.route)
 app.command("demos")(demonstrations.demos)
 app.command("run")(demonstrations.run)
 app.add_typer(experts.app, name="experts")

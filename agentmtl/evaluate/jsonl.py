@@ -29,6 +29,13 @@ class Record:
             raise self.error(f"has no text {name!r}")
         return value
 
+    def number(self, name: str) -> float:
+        """Raises IngestError where the field is no number."""
+        value = self.fields.get(name)
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            raise self.error(f"has no number {name!r}")
+        return float(value)
+
     def flag(self, name: str) -> bool:
         """The true or false of `name`."""
         value = self.fields.get(name)

@@ -1,0 +1,163 @@
+"""Routing, measured: `agentmtl eval routing`.
+
+a file of {prompt, weak, strong, subject, split}    fitted on split = train, judged on split = test;
+and, on the
+                                                    train rows, subjects that were never seen (grouped
+                                                    folds)
+a folder of {text, domain} with cards               who is chosen by description alone, and by what was
+fitted
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from agentmtl.errors import UsageError
+from agentmtl.evaluate.answer_metrics import ece
+from agentmtl.evaluate.bootstrap import Statistic
+from agentmtl.evaluate.jsonl import read_records
+from agentmtl.evaluate.report import Report, figures
+from agentmtl.evaluate.router_metrics import Floats, apgr, cpt, folds_of_groups
+from agentmtl.routing.fitted import FittedRouter, RouterSettings, Rows
+from agentmtl.trunk.encoder import Encoder
+
+BENCHMARK = "routing"
+EXPERTS = ("strong", "weak")
+FOLDS = 5
+_AT_ONCE = 512
+
+
+@dataclass(frozen=True, slots=True)
+class Prompts:
+    """`weak`, `strong` (n,): 1 where the expert answered rightly."""
+
+    texts: tuple[str, ...]
+    subjects: tuple[str, ...]
+    weak: Floats
+    strong: Floats
+    vectors: Floats
+
+    def of(self, rows: Sequence[int]) -> Prompts:
+        return Prompts(
+            tuple(self.texts[n] for n in rows), tuple(self.subjects[n] for n in rows), self.weak[rows],
+            self.strong[rows], self.vectors[rows],
+        )  # fmt: skip
+
+
+def read_prompts(path: Path, encoder: Encoder, cache: Path | None = None) -> dict[str, Prompts]:
+    """The two splits, encoded; `cache` keeps the vectors. Raises UsageError for a file without both
+    splits."""
+    texts, subjects, scores, splits = [], [], [], []
+    for record in read_records(path):
+        texts.append(record.text("prompt"))
+        subjects.append(record.text("subject"))
+        scores.append((record.number("weak"), record.number("strong")))
+        splits.append(record.text("split"))
+    if set(splits) != {"train", "test"}:
+        raise UsageError(f"{path} has the splits {sorted(set(splits))}.", "Give train and test.")
+    vectors, both = _encoded(texts, encoder, cache), np.array(scores)
+    every = Prompts(tuple(texts), tuple(subjects), both[:, 0], both[:, 1], vectors)
+    return {s: every.of([n for n, mine in enumerate(splits) if mine == s]) for s in ("train", "test")}
+
+
+def _encoded(texts: Sequence[str], encoder: Encoder, cache: Path | None) -> Floats:
+    if cache is not None and cache.is_file():
+        found = np.load(cache, allow_pickle=False)
+        if len(found) == len(texts):
+            return np.asarray(found, np.float64)
+    parts = [encoder.encode(texts[at : at + _AT_ONCE], "query") for at in range(0, len(texts), _AT_ONCE)]
+    vectors = np.concatenate(parts)
+    if cache is not None:
+        cache.parent.mkdir(parents=True, exist_ok=True)
+        np.save(cache, vectors, allow_pickle=False)
+    return np.asarray(vectors, np.float64)
+
+
+def gain(router: FittedRouter, prompts: Prompts) -> Floats:
+    """(n,) how much likelier the strong expert is to be right than the weak one."""
+    chances = router.probabilities(prompts.vectors, prompts.texts)
+    return np.asarray(chances[:, 0] - chances[:, 1])
+
+
+def fit(prompts: Prompts, settings: RouterSettings) -> FittedRouter:
+    scores = np.stack([prompts.strong, prompts.weak], axis=1)
+    return FittedRouter.fit(Rows(prompts.vectors, prompts.texts, scores, EXPERTS), settings)
+
+
+def cross_validated(prompts: Prompts, settings: RouterSettings, folds: np.ndarray) -> Floats:
+    """(n,) gains, each by a router that has not seen the fold."""
+    found = np.zeros(len(prompts.texts))
+    for fold in range(int(folds.max()) + 1):
+        seen, held = np.flatnonzero(folds != fold), np.flatnonzero(folds == fold)
+        found[held] = gain(fit(prompts.of(seen.tolist()), settings), prompts.of(held.tolist()))
+    return found
+
+
+def evaluate_prompts(
+    path: Path,
+    encoder: Encoder,
+    settings: RouterSettings,
+    *,
+    cache: Path | None = None,
+    seed: int = 0,
+    commands: Sequence[str] = (),
+) -> Report:
+    """The fitted router and its baselines: the prompt's length, and the mean gain of its subject.
+
+    Raises UsageError for a file of another form.
+    """
+    started = time.perf_counter()
+    split = read_prompts(path, encoder, cache)
+    train, test = split["train"], split["test"]
+    router = fit(train, settings)
+    groups = folds_of_groups(train.subjects, FOLDS, seed)
+    ways = {
+        "length": (_by_length(train, test), test),
+        "subject": (_by_subject(train, test), test),
+        "fitted": (gain(router, test), test),
+        "length, unseen subjects": (_by_length(train, train), train),
+        "fitted, unseen subjects": (cross_validated(train, settings, groups), train),
+    }
+    measured = {name: _measures(scores, prompts) for name, (scores, prompts) in ways.items()}
+    sure = router.probabilities(test.vectors, test.texts)[:, 0]
+    measured["fitted"]["ece"] = Statistic((sure, test.strong), ece)
+    return Report(
+        BENCHMARK, path.stem, len(test.texts), seed, figures(measured, seed), "fitted",
+        time.perf_counter() - started, tuple(commands), measured=measured,
+        details={
+            "train": len(train.texts), "subjects": len(set(train.subjects)), "settings": {
+                "neighbours": settings.neighbours, "shrink": settings.shrink, "strength": settings.strength,
+            },
+        },
+    )  # fmt: skip
+
+
+def _measures(scores: Floats, prompts: Prompts) -> dict[str, Statistic]:
+    columns = (scores, prompts.weak, prompts.strong)
+    wanted: Mapping[str, Callable[..., float]] = {
+        "apgr": apgr,
+        "cpt@50": partial(cpt, wanted=0.5),
+        "cpt@80": partial(cpt, wanted=0.8),
+    }
+    return {name: Statistic(columns, function) for name, function in wanted.items()}
+
+
+def _by_length(train: Prompts, test: Prompts) -> Floats:
+    """(n,) the length of a prompt, the longer or the shorter first, as it pays on the train rows."""
+    lengths = np.array([float(len(text)) for text in train.texts])
+    sign = 1.0 if apgr(lengths, train.weak, train.strong) >= 0.5 else -1.0
+    return sign * np.array([float(len(text)) for text in test.texts])
+
+
+def _by_subject(train: Prompts, test: Prompts) -> Floats:
+    """(n,) the mean gain of a prompt's subject on the train rows; of an unknown one the mean of all."""
+    gains = train.strong - train.weak
+    names = np.array(train.subjects)
+    means = {name: float(gains[names == name].mean()) for name in set(train.subjects)}
+    return np.array([means.get(name, float(gains.mean())) for name in test.subjects])
