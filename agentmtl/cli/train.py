@@ -270,6 +270,39 @@ def queries(
 app.command("transfer")(train_transfer.transfer)
 
 
+@app.command("router")
+def router(
+    rows: Annotated[
+        Path, typer.Option("--rows", metavar="FILE", help="Lines of query, expert, score and cost.")
+    ],
+    out: Out,
+    neighbours: Annotated[int, typer.Option(min=1, help="Rows near a query that count.")] = 200,
+    encoder: EncoderFlag = None,
+    quiet: QuietFlag = False,
+    as_json: JsonFlag = False,
+) -> None:
+    """Fit a router: which expert answers what well, from scores that were logged or given.
+
+    Examples:
+
+      agentmtl train router --rows rows.jsonl --out heads/router
+
+      agentmtl train router --rows rows.jsonl --out heads/router --neighbours 50 --json
+    """
+    from agentmtl.learn.router import train_router
+    from agentmtl.routing.fitted import RouterSettings
+    from agentmtl.trunk import load_encoder
+
+    settings = settings_from(encoder=encoder)
+    loaded = load_encoder(settings.encoder, backend=settings.backend)
+    with watching("encoding", quiet or as_json) as watch:
+        fitted = train_router(rows, loaded, out, RouterSettings(neighbours), command_line(), watch)
+    if as_json:
+        emit({"schema": SCHEMA_VERSION, "out": str(out), "experts": list(fitted.experts), **fitted.details})
+    else:
+        say(f"Fitted on {fitted.details['queries']:,} queries for {', '.join(fitted.experts)}: {out}")
+
+
 def _rate(rate: float | None, whole: bool) -> float:
     return rate or (1e-4 if whole else 1e-3)
 
