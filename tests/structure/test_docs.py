@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 import shlex
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -35,3 +37,20 @@ def test_a_command_is_understood(line: str) -> None:
         command = command.commands[name]
     made = command.make_context(str(command.name), list(words), parent=context)
     assert made.params
+
+
+SNIPPETS = re.findall(r"^```python\n(.*?)^```", (DOCS / "models.md").read_text("utf-8"), re.S | re.M)
+
+
+@pytest.mark.parametrize("number", range(len(SNIPPETS)))
+def test_the_python_of_models_runs(number: int, tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", SNIPPETS[number]], cwd=tmp_path, capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 0, done.stderr
+    said = (
+        "Tarn is a town on the river Lune.\nbridge",
+        "tickets",
+        "John Harrison [1] The H4 timekeeper",
+    )
+    assert done.stdout.startswith(said[number])
