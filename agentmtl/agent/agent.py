@@ -8,24 +8,19 @@ print(answer.text, answer.citations)
 from __future__ import annotations
 
 import asyncio
-import time
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable
 
-from agentmtl.agent.citations import exact_only
+from agentmtl.agent.aggregate import aggregator
 from agentmtl.agent.journal import Journal
-from agentmtl.agent.sampling import Drawn, draw
+from agentmtl.agent.stages import Stages, Step, run
 from agentmtl.errors import UsageError
 from agentmtl.experts.default import AUTO, NONE, embedded_expert, embedded_judge
 from agentmtl.experts.expert import Expert
-from agentmtl.retrieval.evidence import gather
 from agentmtl.retrieval.hops.beam import Judge
-from agentmtl.retrieval.hops.evidence import gather_passages
 from agentmtl.retrieval.hops.model import HopModel
 from agentmtl.retrieval.hops.search import MAX_HOPS, HopSettings
 from agentmtl.retrieval.index import Index
-from agentmtl.retrieval.retriever import Retriever
-from agentmtl.schema import Answer, Budget, Candidate, Evidence, Share, Usage
+from agentmtl.schema import Answer, Budget, Share
 from agentmtl.spending import Call, Ledger
 
 MAX_QUESTION = 10_000  # characters
@@ -74,6 +69,7 @@ class Agent:
         self._hop_model = hop_model
         self.threshold = threshold if threshold >= 0 else getattr(self.expert, "threshold", 0.5)
         self._share, self._budget = share or Share(), budget or Budget()
+        aggregator(self._share.aggregator)  # refused now rather than after the samples were paid for
         self._journal = Journal() if log else None
 
     def ask(self, question: str, *, where: str | None = None) -> Answer:
@@ -85,75 +81,35 @@ class Agent:
         question = question.strip()
         if not question or len(question) > MAX_QUESTION:
             raise UsageError(f"A question has 1 to {MAX_QUESTION:,} characters.", 'agentmtl ask "Who …?"')
-        start = time.perf_counter()
-        retriever = self._index.retriever  # one generation for the whole answer
         calls: list[Call] = []
-        with Ledger(self._budget, on_call=calls.append).active() as ledger:
-            evidence = self._gather(retriever, question, where)
-            gathered = time.perf_counter()
-            drawn = draw(self.expert, question, evidence, self._share)
-            candidates = exact_only(retriever.snapshot, drawn.candidates)
-            trace = _trace(evidence, drawn, candidates, gathered - start, time.perf_counter() - gathered)
-            usage, over = ledger.spent, ledger.overshoot
-        if over:
-            trace = (*trace, {"step": "budget", "overshoot": over})
-        answer = self._decide(question, candidates, drawn, usage, trace)
+        stages = self.stages()
+        with Ledger(self._budget, on_call=calls.append).active():
+            state = run(stages, question, where)
+        answer = state["answer"]
         if self._journal is not None:
-            self._journal.add(self._index.folder, answer, evidence, calls)
+            self._journal.add(self._index.folder, answer, state["evidence"], calls)
         return answer
+
+    def stages(self, told: Callable[[Step], None] = lambda step: None) -> Stages:
+        """The steps of an answer over one generation of the index, for `run` or `graph.compile_graph`."""
+        return Stages(
+            self._index.retriever,
+            self.expert,
+            self._search,
+            self._share,
+            self.threshold,
+            self._hop_model,
+            told,
+        )
 
     def messages(self, question: str, *, where: str | None = None) -> list[tuple[str, str]]:
         """What a chat model would be sent for a question, as (role, text); [] for the embedded experts."""
         shows = getattr(self.expert, "messages", None)
         if shows is None:
             return []
-        evidence = self._gather(self._index.retriever, question.strip(), where)
+        evidence = self.stages().evidence(question.strip(), where)
         return [(message.type, str(message.text)) for message in shows(question.strip(), evidence)]
 
     async def aask(self, question: str, *, where: str | None = None) -> Answer:
         """`ask` in a worker thread: the event loop stays free."""
         return await asyncio.to_thread(self.ask, question, where=where)
-
-    def _gather(self, retriever: Retriever, question: str, where: str | None) -> Evidence:
-        if self.expert.needs == "sentences":
-            return gather(retriever, question, hops=self._search.hops, where=where)
-        return gather_passages(retriever, question, self._search, where=where, model=self._hop_model)
-
-    def _decide(
-        self,
-        question: str,
-        candidates: Sequence[Candidate],
-        drawn: Drawn,
-        usage: Usage,
-        trace: tuple[Mapping[str, Any], ...],
-    ) -> Answer:
-        if not candidates:
-            return Answer(question, "", (), 0.0, True, self.expert.name, usage, trace)
-        best = max(candidates, key=lambda c: c.confidence)
-        if drawn.samples:
-            best = drawn.chosen_from(candidates) or best
-        abstained = best.confidence < self.threshold
-        text = "" if abstained else best.text
-        return Answer(question, text, best.citations, best.confidence, abstained, best.expert, usage, trace)
-
-
-def _trace(
-    evidence: Evidence,
-    drawn: Drawn,
-    exact: Sequence[Candidate],
-    gathering: float,
-    proposing: float,
-) -> tuple[Mapping[str, Any], ...]:
-    hops = sorted({hit.hop for hit in (*evidence.sentences, *evidence.passages)})
-    return (
-        {
-            "step": "retrieve",
-            "seconds": gathering,
-            "passages": [hit.id for hit in evidence.passages],
-            "sentences": len(evidence.sentences),
-            "hops": hops,
-            "bridges": list(evidence.bridges),
-        },
-        {"step": "propose", "seconds": proposing, "candidates": len(drawn.candidates), **drawn.told()},
-        {"step": "verify", "exact": len(exact), "dropped": len(drawn.candidates) - len(exact)},
-    )

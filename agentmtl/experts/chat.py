@@ -68,6 +68,11 @@ class ChatExpert:
         self._caller, self._prompts = caller, prompts or Prompts()
         self._task, self._passages = task, passages
 
+    @property
+    def many(self) -> bool:
+        """Whether one request draws several samples."""
+        return self._caller.many
+
     def propose(
         self, question: str, evidence: Evidence, demonstrations: Sequence[Hit] = (), n: int = 1
     ) -> list[Candidate]:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -15,7 +17,7 @@ from agentmtl.experts.calling import Caller
 from agentmtl.experts.chat import ChatExpert
 from agentmtl.experts.fake import FakeChatModel
 from agentmtl.integrations.models import open_chat_model
-from agentmtl.schema import Budget, Share
+from agentmtl.schema import Answer, Budget, Share
 
 QUESTION = "Where was John Harrison born?"
 RIGHT, WRONG, LOST = "Foulby [1]", "Larvik [1]", "Paris"
@@ -40,17 +42,21 @@ def agent(
     return Agent(index, expert=expert, share=Share(samples=samples), budget=budget, log=log)
 
 
+def proposed(answer: Answer) -> Mapping[str, Any]:
+    return next(step for step in answer.trace if step["step"] == "propose")
+
+
 def test_the_answer_of_most_samples_is_given_with_its_share(index: Index) -> None:
     answer = agent(index, [RIGHT, WRONG, WRONG, RIGHT, RIGHT], samples=5).ask(QUESTION)
     assert answer.text == "Foulby [1]" and answer.route == "fake" and not answer.abstained
     assert answer.citations[0].text == "John Harrison was born in Foulby."
-    assert answer.trace[1]["samples"] == 5 and answer.confidence == pytest.approx(0.6)
+    assert proposed(answer)["samples"] == 5 and answer.confidence == pytest.approx(0.6)
     assert answer.usage.calls == 2 and answer.usage.output_tokens == 10
 
 
 def test_drawing_stops_where_the_vote_is_decided(index: Index) -> None:
     answer = agent(index, [RIGHT], samples=64).ask(QUESTION)
-    assert answer.trace[1]["samples"] == 6 and answer.trace[1]["stopped"] == "decided"
+    assert proposed(answer)["samples"] == 6 and proposed(answer)["stopped"] == "decided"
     assert answer.confidence == 1.0
 
 
@@ -62,7 +68,7 @@ def test_what_cites_nothing_counts_against(index: Index) -> None:
 
 def test_a_budget_ends_the_drawing_or_is_refused(index: Index) -> None:
     answer = agent(index, [RIGHT, WRONG], samples=64, budget=Budget(calls=2)).ask(QUESTION)
-    assert answer.usage.calls == 2 and answer.trace[1]["stopped"] == "budget"
+    assert answer.usage.calls == 2 and proposed(answer)["stopped"] == "budget"
     with pytest.raises(BudgetExceededError):
         agent(index, [RIGHT], budget=Budget(tokens=5)).ask(QUESTION)
 
