@@ -11,11 +11,13 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from operator import add
 from typing import Annotated, Any, TypedDict
 
 from agentmtl.agent.aggregate import aggregator, decided
 from agentmtl.agent.citations import exact_only
+from agentmtl.agent.reward import UNFITTED, Reward
 from agentmtl.errors import BudgetExceededError
 from agentmtl.experts.expert import Expert
 from agentmtl.retrieval.evidence import gather
@@ -53,7 +55,7 @@ class State(TypedDict, total=False):
 class Stages:
     """The steps with what they need: one generation of an index, an expert, and what may be drawn.
 
-    `told` hears of every step as it ends.
+    `reward` chooses where the aggregator is best-of-n. `told` hears of every step as it ends.
     """
 
     retriever: Retriever
@@ -62,6 +64,7 @@ class Stages:
     share: Share
     threshold: float
     hop_model: HopModel | None = None
+    reward: Reward = UNFITTED
     told: Callable[[Step], None] = field(default=lambda step: None)
 
     def route(self, state: State) -> State:
@@ -143,7 +146,8 @@ class Stages:
         exact = exact_only(self.retriever.snapshot, found)
         drawn = state.get("drawn", 0)
         if self.sampled:
-            best = aggregator(self.share.aggregator)(exact, drawn)
+            reward = partial(self.reward, state["question"], drawn=exact)
+            best = aggregator(self.share.aggregator, reward)(exact, drawn)
         else:
             best = max(exact, key=lambda c: c.confidence, default=None)
         stopped = state.get("stopped") or ("all drawn" if drawn >= self.share.samples else "decided")

@@ -49,7 +49,7 @@ def ask(
     ] = None,
     samples: Annotated[int, typer.Option("--samples", help="Of the chat model, at most.", min=1)] = 1,
     aggregator: Annotated[
-        str, typer.Option("--aggregator", help="How samples become one: majority or weighted.")
+        str, typer.Option("--aggregator", help="Of samples: majority, weighted or best-of-n.")
     ] = "majority",
     max_tokens: Annotated[int, typer.Option("--max-tokens", help="Of one sample.", min=1)] = 256,
     budget: Annotated[

@@ -54,6 +54,15 @@ def test_the_answer_of_most_samples_is_given_with_its_share(index: Index) -> Non
     assert answer.usage.calls == 2 and answer.usage.output_tokens == 10
 
 
+def test_the_best_by_reward_can_be_in_the_minority(index: Index) -> None:
+    vague = "It is said that John Harrison was perhaps born in the town called Larvik [1]"
+    expert = ChatExpert(Caller(FakeChatModel(replies=[vague, RIGHT, vague]), "fake", max_tokens=20))
+    made = Agent(index, expert=expert, share=Share(samples=3, aggregator="best-of-n"))
+    assert made.ask(QUESTION).text == RIGHT
+    with pytest.raises(UsageError, match="no aggregator"):
+        Agent(index, share=Share(aggregator="loudest"))
+
+
 def test_drawing_stops_where_the_vote_is_decided(index: Index) -> None:
     answer = agent(index, [RIGHT], samples=64).ask(QUESTION)
     assert proposed(answer)["samples"] == 6 and proposed(answer)["stopped"] == "decided"
