@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 from langchain_core.callbacks import CallbackManagerForLLMRun
 from langchain_core.language_models.chat_models import BaseChatModel
-from langchain_core.messages import AIMessage, BaseMessage
+from langchain_core.messages import AIMessage, BaseMessage, UsageMetadata
 from langchain_core.outputs import ChatGeneration, ChatResult
 from pydantic import Field
 
@@ -55,8 +55,15 @@ class FakeChatModel(BaseChatModel):
             "prompt_tokens": self.count_prompt_tokens(messages),
             "completion_tokens": sum(len(output.split()) for output in outputs),
         }
-        generations = [ChatGeneration(message=AIMessage(output)) for output in outputs]
+        generations = [
+            ChatGeneration(message=AIMessage(output, usage_metadata=_usage(used["prompt_tokens"], output)))
+            for output in outputs
+        ]
         return ChatResult(generations=generations, llm_output={"token_usage": used})
+
+    def bind_tools(self, tools: Sequence[Any], **kwargs: Any) -> Any:
+        """Itself: it calls no tool."""
+        return self
 
     def _combine_llm_outputs(self, llm_outputs: list[dict[str, Any] | None]) -> dict[str, Any]:
         told = [one["token_usage"] for one in llm_outputs if one]
@@ -71,3 +78,8 @@ class FakeChatModel(BaseChatModel):
         )
         words = said.split()
         return said if max_tokens is None or len(words) <= max_tokens else " ".join(words[:max_tokens])
+
+
+def _usage(prompt: int, output: str) -> UsageMetadata:
+    said = len(output.split())
+    return UsageMetadata(input_tokens=prompt, output_tokens=said, total_tokens=prompt + said)
