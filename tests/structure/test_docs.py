@@ -51,6 +51,7 @@ def test_the_python_of_models_runs(number: int, tmp_path: Path) -> None:
     said = (
         "Tarn is a town on the river Lune.\nbridge",
         "tickets",
+        "Mira Holm [1]",
         "John Harrison [1] The H4 timekeeper",
     )
     assert done.stdout.startswith(said[number])
