@@ -31,7 +31,7 @@ from agentmtl.trunk.pairs import PairCutter
 if TYPE_CHECKING:
     import torch
 
-CHAINS = 8  # of each hop, that are learned from
+CHAINS = 10  # of each hop, that are learned from
 HOPS = 3
 TRAIN_PART = "train"  # of sets whose questions name their part
 _DEV_PAIRS = 32  # scored at once

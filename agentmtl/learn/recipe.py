@@ -9,6 +9,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
+import numpy as np
+
 from agentmtl.errors import UsageError
 from agentmtl.evaluate.datasets import kind_of, read_multihop, read_reading
 from agentmtl.evaluate.plot import plot_curves
@@ -17,6 +19,7 @@ from agentmtl.learn.training import Progress, TrainSettings
 from agentmtl.trunk.head_module import (
     adapters_of,
     factored_adapters,
+    low_rank,
     outputs_of,
     start_from,
     trainable_module,
@@ -125,16 +128,20 @@ def head_of(
 
 
 def average(start: Head, head: Head, keep: float) -> Head:
-    """The head with every weight moved the share `keep` of the way back to the head it was trained from."""
-    adapters = {
-        name: tuple(keep * a + (1 - keep) * b for a, b in zip(start.adapters[name], both, strict=True))
-        for name, both in head.adapters.items()
-    }
-    outputs = {
-        name: tuple(keep * a + (1 - keep) * b for a, b in zip(start.outputs[name], both, strict=True))
-        for name, both in head.outputs.items()
-    }
-    return Head(head.card, adapters, outputs)  # type: ignore[arg-type]
+    """The head with what it changed in the trunk moved the share `keep` of the way back to the head it was
+    trained from, cut to its rank again; an output that only one of them has stays as it is."""
+    shares = ((start, keep), (head, 1.0 - keep))
+    adapters = {}
+    for name in head.adapters:
+        change = sum(
+            share * one.card.scale * one.adapters[name][1] @ one.adapters[name][0] for one, share in shares
+        )
+        adapters[name] = low_rank(np.asarray(change, np.float32), head.card.rank, head.card.scale)
+    outputs = dict(head.outputs)
+    for name in set(start.outputs) & set(head.outputs):
+        weight, bias = (sum(share * one.outputs[name][part] for one, share in shares) for part in (0, 1))
+        outputs[name] = np.asarray(weight, np.float32), np.asarray(bias, np.float32)
+    return Head(head.card, adapters, outputs)
 
 
 def _machine() -> dict[str, Any]:

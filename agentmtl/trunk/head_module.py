@@ -122,11 +122,15 @@ def factored_adapters(
         layer, after = name.removesuffix(".weight"), trained.get(f"trunk.{name}")
         if after is None or layer == name or before.ndim != 2 or not layer.endswith(TARGETS):
             continue
-        change = after.detach().float().cpu() - before.detach()
-        left, sizes, right = torch.linalg.svd(change, full_matrices=False)
-        half = (sizes[:rank] / scale).sqrt()
-        found[layer] = (half[:, None] * right[:rank]).numpy(), (left[:, :rank] * half).numpy()
+        found[layer] = low_rank((after.detach().float().cpu() - before.detach()).numpy(), rank, scale)
     return found
+
+
+def low_rank(change: Tensor, rank: int, scale: float) -> tuple[Tensor, Tensor]:
+    """(A (rank, in), B (out, rank)) with scale · B·A the best approximation of a change (out, in)."""
+    left, sizes, right = np.linalg.svd(change, full_matrices=False)
+    half = np.sqrt(sizes[:rank] / scale)
+    return half[:, None] * right[:rank], left[:, :rank] * half
 
 
 def outputs_of(module: Any) -> dict[str, tuple[Tensor, Tensor]]:

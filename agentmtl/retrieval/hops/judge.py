@@ -27,7 +27,7 @@ from agentmtl.trunk.heads import shipped_head
 
 STEP = "step"
 OUTPUTS = {STEP: 1}
-READ = 6  # chains of each hop that are read
+READ = 10  # chains of each hop that are read
 _STEP_CHARACTERS = 200  # of each passage that the chain has come through
 
 
