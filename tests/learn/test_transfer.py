@@ -180,7 +180,18 @@ def test_an_average_stands_between_its_heads(tmp_path: Path) -> None:
     files = tiny_trunk(tmp_path / "trunk")
     one, two = random_head(files, seed=1), random_head(files, seed=2)
     found = average(one, two, 0.25)
+
+    def change(head: Head) -> np.ndarray:
+        a, b = head.adapters[NAME]
+        return np.asarray(head.card.scale * b @ a)
+
+    wanted = 0.25 * change(one) + 0.75 * change(two)  # of twice the rank
+    lost = np.linalg.svd(wanted, compute_uv=False)[one.card.rank :]
+    assert found.adapters[NAME][0].shape[0] == one.card.rank
+    assert np.isclose(np.linalg.norm(change(found) - wanted), np.linalg.norm(lost), rtol=1e-3)
+    assert np.allclose(change(average(one, two, 1.0)), change(one), atol=1e-4)
     for part in (0, 1):
-        wanted = 0.25 * one.adapters[NAME][part] + 0.75 * two.adapters[NAME][part]
-        assert np.allclose(found.adapters[NAME][part], wanted)
-        assert np.allclose(average(one, two, 1.0).outputs["span"][part], one.outputs["span"][part])
+        mixed = 0.25 * one.outputs["span"][part] + 0.75 * two.outputs["span"][part]
+        assert np.allclose(found.outputs["span"][part], mixed)
+    only = Head(one.card, one.adapters, {"span": one.outputs["span"]})
+    assert average(only, two, 0.5).outputs["kind"] is two.outputs["kind"]
