@@ -22,6 +22,7 @@ SPAN, KIND, HERE = "span", "kind", "here"
 KINDS = ("span", "yes", "no")
 OUTPUTS: Mapping[str, int] = {SPAN: 2, KIND: len(KINDS), HERE: 1}
 LONGEST = 30  # tokens of an answer
+A_TOKEN = 0.1  # log-odds that each token after the first costs: the shorter of two is oftener exact
 _A_WINDOW = 8  # spans kept of each window
 ASKED = ("worth", "gap", "place", "here", "places", "type")  # what the confidence of an answer is made from
 _UNFITTED = (0.4, *[0.0] * len(ASKED))  # until a head's answers were measured
@@ -35,7 +36,7 @@ Features = tuple[float, ...]  # what a logistic model reads
 class Span:
     """[start, end) in characters of the text of `pair`.
 
-    `score`: the sum of its two logits; `margin`: the same less that of no answer in its window.
+    `score`: the sum of its two logits less what its length costs; `margin`: the same less that of no answer in its window.
     """
 
     pair: int
@@ -102,6 +103,7 @@ def spans_of(window: Window, logits: Floats) -> list[Span]:
     none = float(logits[0, 0] + logits[0, 1])
     total = logits[places, 0][:, None] + logits[places, 1][None, :]
     i, j = np.indices(total.shape, sparse=True)
+    total = total - A_TOKEN * np.maximum(j - i, 0)
     flat = np.where((j >= i) & (j < i + LONGEST), total, -np.inf).ravel()
     count = min(_A_WINDOW, int(np.isfinite(flat).sum()))
     best = np.argpartition(-flat, count - 1)[:count]

@@ -16,7 +16,7 @@ from agentmtl.experts.conformance import QUESTION, ExpertConformance
 from agentmtl.experts.default import embedded_expert
 from agentmtl.experts.expert import Expert
 from agentmtl.experts.reader import ReaderExpert, asks_yes_or_no
-from agentmtl.experts.reading import LONGEST, Calibration, Reading, Span, best_of, spans_of
+from agentmtl.experts.reading import A_TOKEN, LONGEST, Calibration, Reading, Span, best_of, spans_of
 from agentmtl.retrieval.hops.evidence import gather_passages
 from agentmtl.retrieval.index import Index
 from agentmtl.schema import Document, Evidence, Hit, Unit
@@ -42,7 +42,7 @@ def test_spans_are_the_best_of_all(context: int, question: int, seed: int) -> No
     logits = np.random.default_rng(seed).normal(0, 3, (len(made.ids), 2)).astype(np.float32)
     found = spans_of(made, logits)
     every = [
-        (float(logits[i, 0] + logits[j, 1]), int(made.starts[i]), int(made.ends[j]))
+        (float(logits[i, 0] + logits[j, 1]) - A_TOKEN * (j - i), int(made.starts[i]), int(made.ends[j]))
         for i in range(question, question + context)
         for j in range(i, min(i + LONGEST, question + context))
     ]
