@@ -36,7 +36,8 @@ Features = tuple[float, ...]  # what a logistic model reads
 class Span:
     """[start, end) in characters of the text of `pair`.
 
-    `score`: the sum of its two logits less what its length costs; `margin`: the same less that of no answer in its window.
+    `score`: the sum of its two logits less what its length costs; `margin`: the same less that of no answer
+    in its window.
     """
 
     pair: int
