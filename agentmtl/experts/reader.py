@@ -42,8 +42,8 @@ class ReaderSettings:
 
     passages: int = 6
     rank: float = 1.5
-    here: float = 1.0
-    type: float = 0.0
+    here: float = 2.0
+    type: float = 1.0
     agreement: float = 3.0
 
 

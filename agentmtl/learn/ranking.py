@@ -165,12 +165,12 @@ def best_weight(groups: Sequence[Group], own: Sequence[Sequence[float]]) -> tupl
 
 
 def mean_mrr(groups: Sequence[Group], own: Sequence[Sequence[float]], weight: float) -> float:
-    """Mean reciprocal rank of the first gold text, by fused + weight · own."""
-    totals = [
-        standardised(np.array(g.scores)) + weight * np.array(mine)
-        for g, mine in zip(groups, own, strict=True)
-    ]
-    return float(np.mean([first_gold_rank(g, total) for g, total in zip(groups, totals, strict=True)]))
+    """Mean reciprocal rank of the first gold text, by fused + weight · own; every set weighs the same."""
+    ranks: dict[str, list[float]] = {}
+    for group, mine in zip(groups, own, strict=True):
+        total = standardised(np.array(group.scores)) + weight * np.array(mine)
+        ranks.setdefault(group.set, []).append(first_gold_rank(group, total))
+    return float(np.mean([np.mean(of_set) for of_set in ranks.values()]))
 
 
 def first_gold_rank(group: Group, scores: NDArray[np.floating[Any]]) -> float:
