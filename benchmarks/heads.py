@@ -101,7 +101,11 @@ def asking(index: Index, questions: Sequence[str], expert: str, judge: str, roun
             stages.setdefault(name, []).append(statistics.median(values))
     return [
         Row("whole ask, the median question", Spread.of(whole), "ms", at_most=350.0),
-        *(Row(f"of it: {name}", Spread.of(values), "ms") for name, values in stages.items()),
+        *(
+            Row(f"of it: {name}", Spread.of(values), "ms")
+            for name, values in stages.items()
+            if name != "sample"
+        ),
     ]
 
 

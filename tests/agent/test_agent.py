@@ -59,6 +59,7 @@ def test_a_two_hop_question_is_answered_from_both_documents(tmp_path: Path) -> N
     assert "Foulby" in answer.text
     assert answer.trace[0]["hops"] == [1, 2]
     assert "John Harrison" in answer.trace[0]["bridges"]
+    question = "In which village was the builder of the H4 timekeeper born?"
     read = Agent(index, threshold=0.0, backend="torch-fp32").ask(question)
     assert read.route == "reader" and [c.source for c in read.citations] == ["h4", "harrison"]
     assert read.citations[0].text == "John Harrison" and read.citations[1].hop == 2

@@ -102,10 +102,29 @@ def test_importing_loads_nothing_heavy(module: str) -> None:
     assert not HEAVY & set(out.split())
 
 
+# Subclasses of LangChain's classes.
+LANGCHAIN = (
+    "chat_vllm.py", "vllm_replies.py", "documents.py", "retriever.py", "vector_store.py", "middleware.py",
+    "fake.py",
+)  # fmt: skip
+
+
+def test_modules_made_of_a_framework_are_imported_late() -> None:
+    """Nothing but their own kind names them at its top."""
+    homes = {f"agentmtl.{'experts' if n == 'fake.py' else 'integrations'}.{n[:-3]}" for n in LANGCHAIN}
+    homes.add("agentmtl.agent.graph")
+    for path in SOURCES:
+        name = f"agentmtl.{path.parent.name}.{path.stem}"
+        tops = {n.module for n in ast.parse(path.read_text("utf-8")).body if isinstance(n, ast.ImportFrom)}
+        assert name in homes or not tops & homes, path
+
+
 def test_modules_import_nothing_heavy_at_their_top() -> None:
-    """numpy is fine below the command line; models, parsers and frameworks are not."""
+    """numpy is fine below the command line; models, parsers and frameworks are not, but where a module is
+    made of a framework's classes and is itself imported only where it is used."""
     late = HEAVY - {"numpy"}
     kernels = {"suffixes.py": {"numba"}, "kernel.py": {"numba"}}  # compiled, and imported only where used
+    kernels |= {name: {"langchain", "langchain_core"} for name in LANGCHAIN} | {"graph.py": {"langgraph"}}
     wrong = []
     for path in SOURCES:
         for node in ast.parse(path.read_text("utf-8")).body:
