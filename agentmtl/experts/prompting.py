@@ -76,7 +76,7 @@ class Prompts:
         except TemplateError as error:
             raise UsageError(
                 f"The prompt {name} cannot be filled in: {error}.",
-                "See which file it is: agentmtl log --prompts",
+                "Mend the template; its values are in docs/models.md.",
             ) from error
 
 
