@@ -276,7 +276,7 @@ def router(
         Path, typer.Option("--rows", metavar="FILE", help="Lines of query, expert, score and cost.")
     ],
     out: Out,
-    neighbours: Annotated[int, typer.Option(min=1, help="Rows near a query that count.")] = 200,
+    neighbours: Annotated[int, typer.Option(min=1, help="Rows near a query that count.")] = 60,
     encoder: EncoderFlag = None,
     quiet: QuietFlag = False,
     as_json: JsonFlag = False,

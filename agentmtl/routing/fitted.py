@@ -28,7 +28,7 @@ class RouterSettings:
     """`neighbours` of a query; `shrink`: how many rows the expert's mean counts as; `strength`: C of the
     logistic models."""
 
-    neighbours: int = 200
+    neighbours: int = 60
     shrink: float = 10.0
     strength: float = 0.03
 
