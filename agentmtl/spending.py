@@ -18,7 +18,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import isfinite
 from typing import Any
 
@@ -115,10 +115,7 @@ class Ledger:
         """So far; `seconds` since the ledger was opened."""
         with self._lock:
             spent = self._spent
-        return Usage(
-            spent.calls, spent.prompt_tokens, spent.output_tokens, spent.flops,
-            self._clock() - self._started, spent.money,
-        )  # fmt: skip
+        return replace(spent, seconds=self._clock() - self._started)
 
     @property
     def seconds_left(self) -> float | None:

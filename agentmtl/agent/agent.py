@@ -69,9 +69,8 @@ class Agent:
         self._hop_model = hop_model
         self.threshold = threshold if threshold >= 0 else getattr(self.expert, "threshold", 0.5)
         self._share, self._budget = share or Share(), budget or Budget()
-        aggregator(
-            self._share.aggregator, lambda candidate: 0.0
-        )  # refused now rather than after the samples were paid for
+        # An unknown aggregator is refused now, rather than after the samples were paid for.
+        aggregator(self._share.aggregator, lambda candidate: 0.0)
         self._journal = Journal() if log else None
 
     def ask(self, question: str, *, where: str | None = None) -> Answer:

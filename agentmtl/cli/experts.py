@@ -82,7 +82,7 @@ def add(
       agentmtl experts add big --kind chat --model openai:MODEL --card "Anything." --usd 2.5,10 --file my.toml
     """
     from agentmtl.errors import UsageError
-    from agentmtl.experts.registry import ExpertEntry, Registry, with_price
+    from agentmtl.experts.registry import ExpertEntry, Registry
 
     try:
         prompt, output = (float(part) for part in usd.split(","))
@@ -91,9 +91,10 @@ def add(
     data = {
         "kind": kind, "card": card, "model": model, "url": url, "base": base, "path": path,
         "examples": list(example or ()), "max_tokens": max_tokens,
+        "price": {"prompt": prompt, "output": output, "parameters": parameters},
     }  # fmt: skip
     registry = Registry(file)
-    registry.add(with_price(ExpertEntry.from_json(name, data), prompt, output, parameters))
+    registry.add(ExpertEntry.from_json(name, data))
     say(f"Registered {name} in {registry.path}.")
 
 

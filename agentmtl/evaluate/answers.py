@@ -9,7 +9,6 @@ string to be found in a sentence: only the metrics of gold sources, gold sentenc
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -33,7 +32,7 @@ from agentmtl.evaluate.metrics import (
 )
 from agentmtl.evaluate.plot import OperatingPoint, plot_risk_coverage
 from agentmtl.evaluate.report import AnyReport, Report, combine, figures
-from agentmtl.experts.answers import normalise_answer
+from agentmtl.experts.answers import normalise_answer, without_marks
 from agentmtl.index.batch import Progress
 from agentmtl.retrieval.index import EncoderSpec, Index
 from agentmtl.schema import Answer, Citation, Usage
@@ -41,7 +40,6 @@ from agentmtl.schema import Answer, Citation, Usage
 BENCHMARK = "answers"
 METHOD = "agent"
 _OVERLAP = 0.8  # of the longer sentence, for a contained one to be the same
-_MARKERS = re.compile(r"\s*\[\d+\]")
 _NAN = float("nan")
 
 
@@ -224,7 +222,7 @@ def _text_score(score: Callable[[str, Sequence[str]], float], question: Question
         return float(answer.abstained)
     if not question.answers:
         return _NAN
-    return 0.0 if answer.abstained else score(_MARKERS.sub("", answer.text), question.answers)
+    return 0.0 if answer.abstained else score(without_marks(answer.text), question.answers)
 
 
 def sentence_scores(

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 
@@ -30,7 +30,6 @@ from agentmtl.trunk.encoder import Encoder
 BENCHMARK = "routing"
 EXPERTS = ("strong", "weak")
 FOLDS = 5
-_AT_ONCE = 512
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,8 +70,7 @@ def _encoded(texts: Sequence[str], encoder: Encoder, cache: Path | None) -> Floa
         found = np.load(cache, allow_pickle=False)
         if len(found) == len(texts):
             return np.asarray(found, np.float64)
-    parts = [encoder.encode(texts[at : at + _AT_ONCE], "query") for at in range(0, len(texts), _AT_ONCE)]
-    vectors = np.concatenate(parts)
+    vectors = encoder.encode(texts, "query")
     if cache is not None:
         cache.parent.mkdir(parents=True, exist_ok=True)
         np.save(cache, vectors, allow_pickle=False)
@@ -131,9 +129,7 @@ def evaluate_prompts(
         BENCHMARK, path.stem, len(test.texts), seed, figures(measured, seed), "fitted",
         time.perf_counter() - started, tuple(commands), measured=measured,
         details={
-            "train": len(train.texts), "subjects": len(set(train.subjects)), "settings": {
-                "neighbours": settings.neighbours, "shrink": settings.shrink, "strength": settings.strength,
-            },
+            "train": len(train.texts), "subjects": len(set(train.subjects)), "settings": asdict(settings),
         },
     )  # fmt: skip
 

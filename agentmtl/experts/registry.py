@@ -23,7 +23,7 @@ import os
 import re
 import tomllib
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal, TypeAlias, get_args
 
@@ -235,8 +235,3 @@ def _address(url: str) -> tuple[str, str]:
 
     parts = urlsplit(url or "http://127.0.0.1:8000")
     return parts.hostname or "127.0.0.1", str(parts.port or 8000)
-
-
-def with_price(entry: ExpertEntry, prompt: float, output: float, parameters: float) -> ExpertEntry:
-    """The entry with what its model costs (`calling.Price`)."""
-    return replace(entry, price=Price(prompt, output, parameters))

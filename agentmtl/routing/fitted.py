@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -105,10 +105,8 @@ class FittedRouter:
             folder / TENSORS,
         )
         card = {
-            "format": FORMAT, "experts": list(self.experts), "settings": {
-                "neighbours": self.settings.neighbours, "shrink": self.settings.shrink,
-                "strength": self.settings.strength,
-            }, "details": self.details,
+            "format": FORMAT, "experts": list(self.experts), "settings": asdict(self.settings),
+            "details": self.details,
         }  # fmt: skip
         (folder / CARD).write_text(json.dumps(card, indent=1) + "\n", "utf-8")
 

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pytest
 from langchain_core.messages import BaseMessage
 from langgraph.checkpoint.memory import InMemorySaver
 
-from agentmtl import Agent, Chunking, Document, Index
+from agentmtl import Agent, Index
 from agentmtl.agent.graph import compile_graph, serializer
 from agentmtl.agent.stages import Step
 from agentmtl.experts.calling import Caller
@@ -21,18 +20,6 @@ from agentmtl.schema import Answer, Budget, Share
 from agentmtl.spending import Ledger
 
 QUESTION = "Where was John Harrison born?"
-
-
-@pytest.fixture
-def index(tmp_path: Path) -> Index:
-    made = Index.create(tmp_path / "index", encoder="hashing", chunking=Chunking(60, 1))
-    made.add(
-        [
-            Document("harrison", "John Harrison was born in Foulby. Some say Larvik.", "John Harrison"),
-            Document("bread", "Bread is baked from flour and water.", "Bread"),
-        ]
-    )
-    return made
 
 
 def agent(index: Index, samples: int = 5, replies: Any = None) -> Agent:

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from agentmtl import Agent, Chunking, Document, Index
+from agentmtl import Agent, Index
 from agentmtl.agent.journal import Journal
 from agentmtl.cli.main import _exit_code as run
 from agentmtl.errors import BudgetExceededError, ModelError, UsageError
@@ -21,18 +20,6 @@ from agentmtl.schema import Answer, Budget, Share
 
 QUESTION = "Where was John Harrison born?"
 RIGHT, WRONG, LOST = "Foulby [1]", "Larvik [1]", "Paris"
-
-
-@pytest.fixture
-def index(tmp_path: Path) -> Index:
-    made = Index.create(tmp_path / "index", encoder="hashing", chunking=Chunking(60, 1))
-    made.add(
-        [
-            Document("harrison", "John Harrison was born in Foulby. Some say Larvik.", "John Harrison"),
-            Document("bread", "Bread is baked from flour and water.", "Bread"),
-        ]
-    )
-    return made
 
 
 def agent(
