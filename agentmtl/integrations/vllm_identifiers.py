@@ -4,14 +4,14 @@
         --logits-processors agentmtl.integrations.vllm_identifiers:IdentifierLogitsProcessor
 
 A request asks for it with `vllm_xargs={"identifiers": true}` (over HTTP) or `extra_args` (in process), with
-"longest" (tokens) and "titles" (true: keys that begin as a title does). The index is the server's own and never named by a
-request. It needs the model's token stream: `agentmtl index stream DIR --tokenizer MODEL`.
+"longest" (tokens) and "titles" (true: keys that begin as a title does). The index is the server's own and
+never named by a request. It needs the model's token stream: `agentmtl index stream DIR --tokenizer MODEL`.
 
-vLLM has two interfaces: of the V1 runner (rows of a batch that moves, `vllm.v1.sample.logits_processor`) and of
-the V2 runner (slots, `vllm.v1.worker.gpu.sample.logits_processor`). Which one runs is decided late, from the
-environment, Triton and the model's features, and each runner refuses a class of the other's at start-up. So the
-class above is of both, and making one gives that of the runner which makes it. It is passed by name and never
-registered as a plug-in: those are loaded at every start of every engine.
+vLLM has two interfaces: of the V1 runner (rows of a batch that moves, `vllm.v1.sample.logits_processor`) and
+of the V2 runner (slots, `vllm.v1.worker.gpu.sample.logits_processor`). Which one runs is decided late, from
+the environment, Triton and the model's features, and each runner refuses a class of the other's at start-up.
+So the class above is of both, and making one gives that of the runner which makes it. It is passed by name
+and never registered as a plug-in: those are loaded at every start of every engine.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _log = logging.getLogger(__name__)
 
 
 def _interface(module: str) -> Any:
-    """The base class of one of vLLM's interfaces; a class of our own where this vLLM, or any, is not there."""
+    """The base class of one of vLLM's interfaces; an empty class where vLLM does not have it."""
     try:
         return importlib.import_module(module).LogitsProcessor
     except (ImportError, AttributeError):
@@ -54,8 +54,8 @@ _V2: Any = _interface("vllm.v1.worker.gpu.sample.logits_processor")
 def asked(params: Any) -> dict[str, Any] | None:
     """What a request asks of us: {"longest", "titles"}; None where it asks for nothing.
 
-    Raises ValueError, as vLLM expects, for arguments of the wrong kind and for other constraints on the output,
-    with which nothing might be left to generate. vLLM calls this before a request is queued.
+    Raises ValueError, as vLLM expects, for arguments of the wrong kind and for other constraints on the
+    output, with which nothing might be left to generate. vLLM calls this before a request is queued.
     """
     given: Mapping[str, Any] = getattr(params, "extra_args", None) or {}
     if not ARGUMENTS & set(given):
@@ -117,7 +117,7 @@ def constrain(constraint: CorpusConstraint, key: Sequence[int], logits: Any) -> 
     stop = constraint.stop
     try:
         allowed = [stop] if stop in key else constraint.allowed(key)
-    except Exception:
+    except Exception:  # noqa: BLE001 - see above; it is logged with its trace
         _log.exception("The corpus cannot be read: a key ends early.")
         allowed = [stop]
     allowed = [token for token in allowed if 0 <= token < logits.shape[-1]]
@@ -230,7 +230,7 @@ class IdentifierLogitsProcessor(_V1, _V2):  # type: ignore[misc]
     """Of both interfaces, so that neither runner refuses it; making one gives that of the runner."""
 
     def __new__(cls, vllm_config: Any, *given: Any) -> Any:
-        """(vllm_config, device, is_pin_memory) of the V1 runner, (vllm_config, req_states) of the V2 runner."""
+        """The V1 runner gives (vllm_config, device, is_pin_memory), the V2 runner (vllm_config, req_states)."""
         made: Any = RowIdentifiers if len(given) == 2 else SlotIdentifiers
         return made(vllm_config, *given)
 
