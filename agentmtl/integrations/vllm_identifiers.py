@@ -230,7 +230,7 @@ class IdentifierLogitsProcessor(_V1, _V2):  # type: ignore[misc]
     """Of both interfaces, so that neither runner refuses it; making one gives that of the runner."""
 
     def __new__(cls, vllm_config: Any, *given: Any) -> Any:
-        """The V1 runner gives (vllm_config, device, is_pin_memory), the V2 runner (vllm_config, req_states)."""
+        """The V1 runner gives (vllm_config, device, is_pin_memory), the V2 one (vllm_config, req_states)."""
         made: Any = RowIdentifiers if len(given) == 2 else SlotIdentifiers
         return made(vllm_config, *given)
 
