@@ -17,18 +17,15 @@ from agentmtl.experts.scoring import TokenScores
 def result_of(found: Mapping[str, Any]) -> ChatResult:
     """Every sample of a reply. Raises ModelError where it holds none."""
     choices = found.get("choices")
-    if not isinstance(choices, list) or not choices:
+    if not isinstance(choices, list) or not choices or not all(isinstance(c, dict) for c in choices):
         raise ModelError("The server's reply holds no output.", "See the server's log.")
     usage = usage_of(found.get("usage"))
     return ChatResult(
         generations=[
             _generation(choice, found, usage if n == 0 else None) for n, choice in enumerate(choices)
         ],
-        llm_output={
-            "token_usage": found.get("usage") or {}, "model_name": found.get("model"),
-            "prompt_logprobs": found.get("prompt_logprobs"),
-        },
-    )  # fmt: skip
+        llm_output={"token_usage": found.get("usage") or {}, "model_name": found.get("model")},
+    )
 
 
 def _generation(
@@ -44,6 +41,7 @@ def _generation(
             "logprobs": choice.get("logprobs"),
             "model_name": found.get("model"),
             "model_provider": "vllm",
+            **({"prompt_logprobs": told} if (told := found.get("prompt_logprobs")) else {}),
         },
         tool_calls=calls,
         invalid_tool_calls=invalid,
