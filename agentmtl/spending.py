@@ -93,7 +93,8 @@ class Call:
 class Ledger:
     """What one answer may spend and has spent. Safe to use from several threads.
 
-    `on_call` is told of every call as it ends.
+    `on_call` is told of every call as it ends; `on_token`, where it is given, of a single output as it is
+    written: (purpose, piece). `spent`: what a run that goes on had spent before.
     """
 
     def __init__(
@@ -101,13 +102,15 @@ class Ledger:
         budget: Budget | None = None,
         clock: Callable[[], float] = time.monotonic,
         on_call: Callable[[Call], None] = lambda call: None,
+        on_token: Callable[[str, str], None] | None = None,
+        spent: Usage | None = None,
     ) -> None:
         self.budget = budget or Budget()
         self._clock = clock
-        self.record = on_call
-        self._started = clock()
+        self.record, self.on_token = on_call, on_token
+        self._started = clock() - (spent.seconds if spent else 0.0)
         self._lock = threading.Lock()
-        self._spent = Usage()
+        self._spent = spent or Usage()
         self._held = Reservation(0, 0, 0.0)
 
     @property

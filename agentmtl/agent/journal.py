@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from agentmtl.errors import StorageError
-from agentmtl.schema import Answer, Evidence
+from agentmtl.schema import Answer, Evidence, Usage
 from agentmtl.settings import data_folder
 from agentmtl.spending import Call
 
@@ -30,6 +30,10 @@ CREATE TABLE IF NOT EXISTS entries (
 CREATE TABLE IF NOT EXISTS calls (
   entry INTEGER NOT NULL,         -- the question it was made for
   call TEXT NOT NULL              -- Call.to_json
+);
+CREATE TABLE IF NOT EXISTS sessions (
+  name TEXT NOT NULL,             -- of a conversation
+  entry INTEGER NOT NULL          -- a question that belongs to it
 )
 """
 BUSY_SECONDS = 10.0  # how long to wait for another process that is logging
@@ -55,8 +59,16 @@ class Journal:
     def __init__(self, path: Path | None = None) -> None:
         self.path = path or data_folder() / "log.sqlite"
 
-    def add(self, index: Path, answer: Answer, evidence: Evidence, calls: Sequence[Call] = ()) -> int:
-        """Note a question with the calls of models made for it; the number of the entry."""
+    def add(
+        self,
+        index: Path,
+        answer: Answer,
+        evidence: Evidence,
+        calls: Sequence[Call] = (),
+        session: str = "",
+    ) -> int:
+        """Note a question with the calls of models made for it; the number of the entry. `session`: the
+        conversation that it belongs to."""
         hits = [hit.to_json() for hit in evidence.sentences or evidence.passages]
         row = (
             datetime.now(UTC).isoformat(timespec="seconds"),
@@ -71,7 +83,27 @@ class Journal:
             number = int(cursor.lastrowid or 0)
             told = [(number, json.dumps(call.to_json(), ensure_ascii=False)) for call in calls]
             db.executemany("INSERT INTO calls (entry, call) VALUES (?,?)", told)
+            if session:
+                db.execute("INSERT INTO sessions (name, entry) VALUES (?,?)", [session, number])
             return number
+
+    def answers_of(self, session: str) -> list[Answer]:
+        """The answers of a conversation, in order, with what later questions lean on: question, text, route
+        and trace."""
+        if not self.path.exists():
+            return []
+        with self._database() as db:
+            rows = db.execute(
+                "SELECT answer FROM entries JOIN sessions ON entry = id WHERE name = ? ORDER BY id", [session]
+            ).fetchall()
+        told = [json.loads(row[0]) for row in rows]
+        return [
+            Answer(
+                one["question"], one["answer"], (), one["confidence"], one["abstained"], one["route"],
+                Usage(), tuple(one["trace"]),
+            )
+            for one in told
+        ]  # fmt: skip
 
     def calls(self, number: int) -> list[dict[str, Any]]:
         """The calls of models that were made for an entry, in order: `Call.to_json`."""
@@ -101,6 +133,7 @@ class Journal:
         with self._database() as db:
             db.execute("DELETE FROM entries")
             db.execute("DELETE FROM calls")
+            db.execute("DELETE FROM sessions")
             db.execute("DELETE FROM sqlite_sequence")
             db.execute("VACUUM")
 

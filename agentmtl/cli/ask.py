@@ -77,7 +77,7 @@ def ask(
     """
     from agentmtl.agent.agent import Agent
     from agentmtl.retrieval.index import Index
-    from agentmtl.schema import Share
+    from agentmtl.schema import Allocation, Share
     from agentmtl.spending import parse_budget
 
     settings = settings_from(hops=hops, threshold=threshold, backend=backend, log=False if no_log else None)
@@ -89,7 +89,7 @@ def ask(
         log=settings.log,
         expert=expert if llm is None else _chat_expert(llm, max_tokens),
         judge=judge,
-        share=Share(samples=samples, aggregator=aggregator),
+        allocation=Allocation({"sample": Share(samples=samples, aggregator=aggregator)}),
         budget=parse_budget(budget) if budget else None,
         backend=settings.backend,
     )

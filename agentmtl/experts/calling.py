@@ -7,24 +7,28 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from contextvars import copy_context
 from dataclasses import dataclass
+from functools import partial, reduce
 from math import ceil
+from operator import add
 from time import perf_counter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from agentmtl.errors import BudgetExceededError, ModelError, UsageError
 from agentmtl.schema import Usage
 from agentmtl.spending import Call, Ledger, Reservation, current_ledger
+from agentmtl.work import Wait
 
 if TYPE_CHECKING:
     from langchain_core.language_models.chat_models import BaseChatModel
-    from langchain_core.messages import BaseMessage
+    from langchain_core.messages import AIMessageChunk, BaseMessage
     from langchain_core.outputs import ChatGeneration, LLMResult
 
+Tell: TypeAlias = Callable[[str, str], None]  # (purpose, piece of an output)
 FORBID = "AGENTMTL_NO_MODEL_CALLS"  # set to 1: models that are not declared harmless are not called
 _BYTES_A_TOKEN, _TOKENS_A_MESSAGE = 3, 8  # more than real tokenisers need for prose
 
@@ -101,19 +105,47 @@ class Caller:
         self, ledger: Ledger, messages: Sequence[BaseMessage], purpose: str, n: int, options: dict[str, Any]
     ) -> list[Sample]:
         with self._spending(ledger, messages, purpose, n) as spending:
-            result = _within(ledger, lambda: self.model.generate([list(messages)], **self._given(n, options)))
-            return spending.done(result)
+            given = self._given(n, options)
+            if ledger.on_token is not None and n == 1:
+                request = partial(self._streamed, ledger.on_token, messages, purpose, given)
+            else:
+                request = partial(self.model.generate, [list(messages)], **given)
+            return spending.done(_within(ledger, request))
 
     async def _aonce(
         self, ledger: Ledger, messages: Sequence[BaseMessage], purpose: str, n: int, options: dict[str, Any]
     ) -> list[Sample]:
         with self._spending(ledger, messages, purpose, n) as spending:
-            request = self.model.agenerate([list(messages)], **self._given(n, options))
+            given = self._given(n, options)
+            if ledger.on_token is not None and n == 1:
+                request = self._astreamed(ledger.on_token, messages, purpose, given)
+            else:
+                request = self.model.agenerate([list(messages)], **given)
             try:
                 result = await asyncio.wait_for(request, ledger.seconds_left)
             except TimeoutError as error:
                 raise _late(ledger) from error
             return spending.done(result)
+
+    def _streamed(
+        self, tell: Tell, messages: Sequence[BaseMessage], purpose: str, given: dict[str, Any]
+    ) -> LLMResult:
+        """One output, told piece by piece as it is written."""
+        pieces = []
+        for piece in self.model.stream(list(messages), **given):
+            pieces.append(piece)
+            tell(purpose, str(piece.text))
+        return _joined(pieces)
+
+    async def _astreamed(
+        self, tell: Tell, messages: Sequence[BaseMessage], purpose: str, given: dict[str, Any]
+    ) -> LLMResult:
+        """`_streamed` without blocking the event loop."""
+        pieces = []
+        async for piece in self.model.astream(list(messages), **given):
+            pieces.append(piece)
+            tell(purpose, str(piece.text))
+        return _joined(pieces)
 
     def _given(self, n: int, options: dict[str, Any]) -> dict[str, Any]:
         return {"max_tokens": self.max_tokens, **({"n": n} if self.many else {}), **options}
@@ -139,6 +171,19 @@ class Caller:
                     f"The model {self.name} failed: {type(error).__name__}.",
                     "See whether it runs and its key is right: agentmtl experts list --check",
                 ) from error
+
+    def wait(self, messages: Sequence[BaseMessage], purpose: str, n: int = 1, **options: Any) -> Wait:
+        """`call` or `acall`, for a step that is written once for both."""
+        return Wait(
+            lambda: self.call(messages, purpose, n, **options),
+            lambda: self.acall(messages, purpose, n, **options),
+        )
+
+    def fits(self, messages: Sequence[BaseMessage]) -> bool:
+        """Whether a prompt and one output have room in the model's window, where that is known (its
+        `context_window`, in tokens)."""
+        window = getattr(self.model, "context_window", None)
+        return window is None or self.count(messages) + self.max_tokens <= int(window)
 
     def affords(self, messages: Sequence[BaseMessage], n: int = 1) -> bool:
         """Whether the budget allows `n` samples now."""
@@ -180,6 +225,15 @@ class _Spending:
                 usage or Usage(calls=1, seconds=perf_counter() - self.started), error,
             )
         )  # fmt: skip
+
+
+def _joined(pieces: Sequence[AIMessageChunk]) -> LLMResult:
+    """A stream's pieces as the one output that they are."""
+    from langchain_core.messages import AIMessageChunk
+    from langchain_core.outputs import ChatGeneration, LLMResult
+
+    whole = reduce(add, pieces[1:], pieces[0]) if pieces else AIMessageChunk(content="")
+    return LLMResult(generations=[[ChatGeneration(message=whole)]])
 
 
 def _within(ledger: Ledger, request: Any) -> Any:
