@@ -15,6 +15,7 @@ from __future__ import annotations
 import re
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -25,7 +26,7 @@ from typing import Any
 from agentmtl.errors import BudgetExceededError, UsageError
 from agentmtl.schema import Budget, Usage
 
-_HINT = "Raise --budget, or draw fewer samples."
+HINT = "Raise --budget, or draw fewer samples."
 _FORM = "Write for example --budget calls=20,tokens=4000,usd=.02,seconds=3"
 _SLACK = 1e-12  # of money, that rounding may add
 
@@ -107,11 +108,28 @@ class Ledger:
     ) -> None:
         self.budget = budget or Budget()
         self._clock = clock
-        self.record, self.on_token = on_call, on_token
+        self._on_call, self.on_token = on_call, on_token
+        self._outputs: Counter[str] = Counter()
         self._started = clock() - (spent.seconds if spent else 0.0)
         self._lock = threading.Lock()
         self._spent = spent or Usage()
         self._held = Reservation(0, 0, 0.0)
+
+    def record(self, call: Call) -> None:
+        """Note a call that has ended."""
+        with self._lock:
+            self._outputs[call.purpose] += len(call.outputs)
+        self._on_call(call)
+
+    def outputs(self, purpose: str) -> int:
+        """How many outputs of models there were for a purpose."""
+        with self._lock:
+            return self._outputs[purpose]
+
+    @property
+    def limits_prompts(self) -> bool:
+        """Whether it matters how long a prompt is."""
+        return self.budget.tokens is not None or self.budget.usd is not None
 
     @property
     def spent(self) -> Usage:
@@ -165,7 +183,7 @@ class Ledger:
         with self._lock:
             lacking = self._lacking(calls, tokens, usd)
             if lacking is not None:
-                raise BudgetExceededError(f"The budget does not allow the next call: {lacking}.", _HINT)
+                raise BudgetExceededError(f"The budget does not allow the next call: {lacking}.", HINT)
             self._held.calls += calls
             self._held.tokens += tokens
             self._held.usd += usd

@@ -75,6 +75,19 @@ class Runs:
         with self._saver() as saver:
             saver.delete_thread(name)
 
+    def purge(self) -> None:
+        """Erase every run: rows are overwritten with zeros and the file is shrunk."""
+        if not self.path.exists():
+            return
+        with self._saver() as saver:
+            saver.setup()
+            saver.conn.execute("PRAGMA secure_delete = ON")
+            with saver.conn:
+                saver.conn.execute("DELETE FROM checkpoints")
+                saver.conn.execute("DELETE FROM writes")
+            saver.conn.execute("VACUUM")
+            saver.conn.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+
     @contextmanager
     def _saver(self) -> Iterator[SqliteSaver]:
         from langgraph.checkpoint.sqlite import SqliteSaver

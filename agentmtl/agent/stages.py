@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 from agentmtl.agent.aggregate import aggregator, decided
 from agentmtl.agent.citations import exact_only
@@ -21,7 +21,7 @@ from agentmtl.agent.prompted import hop_messages, judged, next_query, rewritten,
 from agentmtl.agent.reward import UNFITTED, Reward
 from agentmtl.agent.state import State, Step, add, begun
 from agentmtl.errors import BudgetExceededError, UsageError
-from agentmtl.experts.calling import Caller
+from agentmtl.experts.calling import Caller, estimate_tokens
 from agentmtl.experts.expert import Expert
 from agentmtl.experts.prompting import Prompts
 from agentmtl.retrieval.demonstrations import Selection, select
@@ -32,7 +32,7 @@ from agentmtl.retrieval.hops.search import HopSettings
 from agentmtl.retrieval.retriever import Retriever
 from agentmtl.routing.route import Route
 from agentmtl.schema import Allocation, Answer, Candidate, Evidence, Hit, Stage, Turn
-from agentmtl.spending import current_ledger
+from agentmtl.spending import HINT, current_ledger
 from agentmtl.work import Wait, Work, in_thread
 
 FIRST = 3  # samples of the first round: fewer cannot decide a vote
@@ -174,7 +174,7 @@ class Stages:
         evidence = state["evidence"]
         if not evidence.passages:
             return False
-        prompt = caller.count(hop_messages(self.prompts, state["question"], evidence, searched))
+        prompt = estimate_tokens(hop_messages(self.prompts, state["question"], evidence, searched))
         most = prompt + caller.max_tokens
         return current_ledger().affords(
             calls=2, tokens=2 * most, usd=2 * caller.price.usd(prompt, caller.max_tokens)
@@ -223,32 +223,39 @@ class Stages:
     def round(self, state: State) -> int:
         """How many samples the next round draws: few, then as many as there are; 0: no more."""
         drawn, most = state.get("drawn", 0), self.allocation.of("sample").samples
+        if state.get("stopped"):
+            return 0
         if not self.sampled(self.experts[state["route"]]):
             return 0 if drawn else 1
-        if drawn and (state.get("stopped") or decided(state.get("candidates", []), drawn, most)):
+        if drawn and (decided(state.get("candidates", []), drawn, most)):
             return 0
         return min(drawn or FIRST, most - drawn)
 
     def sample(self, state: State) -> Work[State]:
-        """Candidates of one round. Raises what `Expert.propose` raises in the first round; a budget that ends
-        later ends the drawing."""
-        started, size = time.perf_counter(), state["size"]
-        expert = self.experts[state["route"]]
+        """Candidates of one round; a budget that has ended ends the drawing. Raises what else
+        `Expert.propose` raises."""
+        started, size, ledger = time.perf_counter(), state["size"], current_ledger()
+        expert, before = self.experts[state["route"]], ledger.outputs("sample")
         given = (state["question"], state["evidence"], state.get("demonstrations", []), size)
         try:
             found = yield Wait(partial(expert.propose, *given), partial(expert.apropose, *given))
-        except BudgetExceededError:
-            if not state.get("drawn"):
-                raise
-            return {"stopped": "budget"}
+        except BudgetExceededError as error:
+            return {"stopped": "budget", "refused": error.message}
+        # Fewer than asked for where the budget was short. Samples of one run side by side: their sum is no
+        # one's own.
+        made = ledger.outputs("sample") - before if size > 1 else 1
+        drawn = min(size, made or size)
         step = {
-            "step": "sample", "samples": size, "candidates": len(found),
+            "step": "sample", "samples": drawn, "candidates": len(found),
             "seconds": time.perf_counter() - started,
         }  # fmt: skip
-        return self._with({"candidates": list(found), "drawn": size}, step)
+        return self._with({"candidates": list(found), "drawn": drawn}, step)
 
     def aggregate(self, state: State) -> Work[State]:
-        """One candidate of those whose citations are exact."""
+        """One candidate of those whose citations are exact. Raises BudgetExceededError where the budget did
+        not allow even one sample."""
+        if state.get("refused") and not state.get("drawn"):
+            raise BudgetExceededError(state["refused"], HINT)
         found, drawn = state.get("candidates", []), state.get("drawn", 0)
         exact, expert = exact_only(self.retriever.snapshot, found), self.experts[state["route"]]
         share = self.allocation.of("sample")
@@ -330,8 +337,15 @@ class Stages:
         """Begin again with the dearer expert, from the evidence that is there where it needs the same."""
         name, tried = str(self.dearer(state)), [*state.get("tried", []), state["route"]]
         step = {"step": "escalate", "from": state["route"], "expert": name}
-        fresh: State = {"route": name, "tried": tried, "stopped": "", "candidates": None, "drawn": None}  # type: ignore[typeddict-item]
-        return self._with(fresh, step)
+        fresh = {
+            "route": name,
+            "tried": tried,
+            "stopped": "",
+            "refused": "",
+            "candidates": None,
+            "drawn": None,
+        }
+        return self._with(cast(State, fresh), step)  # None begins a list and a count again
 
     def same_evidence(self, state: State) -> bool:
         """Whether the expert that took over needs what was gathered for the one before."""

@@ -16,6 +16,11 @@ def listed(old: list[Any], new: list[Any] | None) -> list[Any]:
     return [] if new is None else [*old, *new]
 
 
+def latest(old: str, new: str) -> str:
+    """The new one: samples that run at the same time may both say it."""
+    return new
+
+
 def counted(old: int, new: int | None) -> int:
     """The sum; None begins again."""
     return 0 if new is None else old + new
@@ -29,7 +34,8 @@ def grown(old: Usage, new: Usage) -> Usage:
 class State(TypedDict, total=False):
     """`question` stands alone: `asked` is how the user put it after `turns` of a conversation. `searched`:
     queries of a model, "" for "enough". `drawn`: samples of the expert on whom the `route` fell, those that
-    said nothing usable included; `size`: of this round; `tried`: experts that gave way to a dearer one.
+    said nothing usable included; `size`: of this round; `stopped`: why no more are drawn; `refused`: what the
+    budget said; `tried`: experts that gave way to a dearer one.
     """
 
     asked: str
@@ -44,7 +50,8 @@ class State(TypedDict, total=False):
     size: int
     candidates: Annotated[list[Candidate], listed]
     drawn: Annotated[int, counted]
-    stopped: str
+    stopped: Annotated[str, latest]
+    refused: Annotated[str, latest]
     chosen: list[Candidate]
     exact: int
     answer: Answer

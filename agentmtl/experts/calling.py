@@ -76,7 +76,8 @@ class Caller:
         return "n" in type(self.model).model_fields
 
     def call(self, messages: Sequence[BaseMessage], purpose: str, n: int = 1, **options: Any) -> list[Sample]:
-        """`n` outputs, in one request where the model can, else in n that run at the same time.
+        """`n` outputs, in one request where the model can, else in n that run at the same time; fewer where
+        the budget allows some of these and not all.
 
         Raises BudgetExceededError before a request that may cost too much, and where its answer comes after
         the deadline; ModelError where the model fails.
@@ -89,7 +90,7 @@ class Caller:
                 pool.submit(copy_context().run, self._once, ledger, messages, purpose, 1, options)
                 for _ in range(n)
             ]
-            return [sample for job in jobs for sample in job.result()]
+        return _those_made([job.exception() or job.result() for job in jobs])
 
     async def acall(
         self, messages: Sequence[BaseMessage], purpose: str, n: int = 1, **options: Any
@@ -99,12 +100,14 @@ class Caller:
         if self.many or n == 1:
             return await self._aonce(ledger, messages, purpose, n, options)
         jobs = [self._aonce(ledger, messages, purpose, 1, options) for _ in range(n)]
-        return [sample for samples in await asyncio.gather(*jobs) for sample in samples]
+        return _those_made(await asyncio.gather(*jobs, return_exceptions=True))
 
     def _once(
         self, ledger: Ledger, messages: Sequence[BaseMessage], purpose: str, n: int, options: dict[str, Any]
     ) -> list[Sample]:
-        with self._spending(ledger, messages, purpose, n) as spending:
+        prompt = self.count(messages) if ledger.limits_prompts else 0
+        n = self._affordable(ledger, prompt, n)
+        with self._spending(ledger, messages, purpose, n, prompt) as spending:
             given = self._given(n, options)
             if ledger.on_token is not None and n == 1:
                 request = partial(self._streamed, ledger.on_token, messages, purpose, given)
@@ -115,7 +118,10 @@ class Caller:
     async def _aonce(
         self, ledger: Ledger, messages: Sequence[BaseMessage], purpose: str, n: int, options: dict[str, Any]
     ) -> list[Sample]:
-        with self._spending(ledger, messages, purpose, n) as spending:
+        # Counting may be a request of its own.
+        prompt = await asyncio.to_thread(self.count, messages) if ledger.limits_prompts else 0
+        n = self._affordable(ledger, prompt, n)
+        with self._spending(ledger, messages, purpose, n, prompt) as spending:
             given = self._given(n, options)
             if ledger.on_token is not None and n == 1:
                 request = self._astreamed(ledger.on_token, messages, purpose, given)
@@ -147,16 +153,23 @@ class Caller:
             tell(purpose, str(piece.text))
         return _joined(pieces)
 
+    def _affordable(self, ledger: Ledger, prompt: int, n: int) -> int:
+        """How many of `n` samples of one request the budget allows; at least 1, which may yet be refused."""
+        for count in range(n, 1, -1):
+            most = count * self.max_tokens
+            if ledger.affords(tokens=prompt + most, usd=self.price.usd(prompt, most)):
+                return count
+        return 1
+
     def _given(self, n: int, options: dict[str, Any]) -> dict[str, Any]:
         return {"max_tokens": self.max_tokens, **({"n": n} if self.many else {}), **options}
 
     @contextmanager
     def _spending(
-        self, ledger: Ledger, messages: Sequence[BaseMessage], purpose: str, n: int
+        self, ledger: Ledger, messages: Sequence[BaseMessage], purpose: str, n: int, prompt: int
     ) -> Iterator[_Spending]:
         if os.environ.get(FORBID, "") not in ("", "0") and not getattr(self.model, "harmless", False):
             raise UsageError(f"The model {self.name} may not be called.", f"Unset {FORBID}.")
-        prompt = self.count(messages)
         most = n * self.max_tokens
         with ledger.reserve(tokens=prompt + most, usd=self.price.usd(prompt, most)) as reservation:
             spending = _Spending(self, ledger, messages, purpose, reservation, perf_counter())
@@ -187,8 +200,9 @@ class Caller:
 
     def affords(self, messages: Sequence[BaseMessage], n: int = 1) -> bool:
         """Whether the budget allows `n` samples now."""
-        prompt, most = self.count(messages), n * self.max_tokens
-        return current_ledger().affords(tokens=prompt + most, usd=self.price.usd(prompt, most))
+        ledger, most = current_ledger(), n * self.max_tokens
+        prompt = self.count(messages) if ledger.limits_prompts else 0
+        return ledger.affords(tokens=prompt + most, usd=self.price.usd(prompt, most))
 
     def count(self, messages: Sequence[BaseMessage]) -> int:
         """Tokens of a prompt: as the model counts them where it can (`count_prompt_tokens`), else an estimate
@@ -225,6 +239,19 @@ class _Spending:
                 usage or Usage(calls=1, seconds=perf_counter() - self.started), error,
             )
         )  # fmt: skip
+
+
+def _those_made(results: Sequence[list[Sample] | BaseException]) -> list[Sample]:
+    """The outputs of requests that ran at the same time; all have ended, for what one spent must be known.
+
+    Raises what one raised; a budget's refusal only where it refused all.
+    """
+    errors = [result for result in results if isinstance(result, BaseException)]
+    made = [sample for result in results if isinstance(result, list) for sample in result]
+    for error in errors:
+        if not made or not isinstance(error, BudgetExceededError):
+            raise error
+    return made
 
 
 def _joined(pieces: Sequence[AIMessageChunk]) -> LLMResult:

@@ -92,6 +92,16 @@ def test_what_was_spent_before_counts_against_the_budget(index: Index, tmp_path:
         agent(index, path, {"sample": ["Foulby"]}, Budget(calls=0)).ask(QUESTION, run="c")
 
 
+def test_purging_erases_the_bytes(index: Index, tmp_path: Path) -> None:
+    path = tmp_path / "runs.sqlite"
+    Runs(path).purge()
+    agent(index, path, {"sample": ["Foulby [1]"]}).ask(QUESTION, run="a")
+    assert b"Foulby" in path.read_bytes()
+    Runs(path).purge()
+    assert all(b"Foulby" not in file.read_bytes() for file in tmp_path.glob("runs*"))
+    assert agent(index, path, {"sample": ["Larvik [1]"]}).ask(QUESTION, run="a").text == "Larvik [1]"
+
+
 def test_a_run_is_of_one_question(index: Index, tmp_path: Path) -> None:
     path = tmp_path / "runs.sqlite"
     made = agent(index, path, {"sample": ["Foulby [1]"]})
