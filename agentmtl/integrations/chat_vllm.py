@@ -44,7 +44,9 @@ class ChatVLLM(BaseChatModel):
 
     `n` samples a request; `logprobs`: give each token's log-probability in `response_metadata`. `extra`:
     other fields of vLLM's requests (top_k, min_p, chat_template_kwargs, vllm_xargs …). `timeout`: seconds of
-    one try; `max_retries`: after the first. VLLM_API_KEY is the key, VLLM_BASE_URL the address, by default.
+    one try; `max_retries`: after the first. `scored_at_once`: texts in a request for scores; 1 for a server
+    on CPUs with adapters, whose engine dies of several (vLLM 0.32). VLLM_API_KEY is the key, VLLM_BASE_URL
+    the address, by default.
     """
 
     model_config = ConfigDict(populate_by_name=True)
@@ -62,6 +64,7 @@ class ChatVLLM(BaseChatModel):
     timeout: float = 60.0
     max_retries: int = 2
     extra: dict[str, Any] = Field(default_factory=dict)
+    scored_at_once: int = Field(default=64, ge=1)
     _counts: bool = PrivateAttr(default=True)  # whether the server counts tokens; false once and for good
 
     @model_validator(mode="after")
@@ -168,12 +171,12 @@ class ChatVLLM(BaseChatModel):
         return self.score_pairs([(prompt, continuation) for continuation in continuations])
 
     def score_pairs(self, pairs: Sequence[Pair]) -> list[Score]:
-        """The same for (prompt, continuation) pairs, `SCORED_AT_ONCE` texts a request. Each generates a
+        """The same for (prompt, continuation) pairs, `scored_at_once` texts a request. Each generates a
         token, since a server cannot generate none."""
         texts = texts_to_score(pairs)
         read: dict[str, TokenScores] = {}
-        for start in range(0, len(texts), SCORED_AT_ONCE):
-            some = texts[start : start + SCORED_AT_ONCE]
+        for start in range(0, len(texts), self.scored_at_once):
+            some = texts[start : start + self.scored_at_once]
             body = {
                 "model": self.model_name, "prompt": some, "max_tokens": 1, "temperature": 0,
                 "prompt_logprobs": 0, "return_token_ids": True,
@@ -291,7 +294,6 @@ class ChatVLLM(BaseChatModel):
         return {"token_usage": {name: sum(one.get(name) or 0 for one in told) for name in sorted(names)}}
 
 
-SCORED_AT_ONCE = 64  # texts in a request
 _SOON = 5.0  # seconds that a server may take to say what it serves
 _STREAMED = {"stream": True, "stream_options": {"include_usage": True}}
 _OF_LANGCHAIN = frozenset({"ls_structured_output_format", "stream_usage", "strict", "parallel_tool_calls"})

@@ -15,7 +15,7 @@ import pytest
 from agentmtl import Document, Index
 from agentmtl.integrations.chat_vllm import ChatVLLM
 
-from .server import ABSENT, MODEL, PYTHON, Server
+from .server import ABSENT, MODEL, PYTHON, WITH_ADAPTERS, Server
 
 NOTES = [
     ("The lighthouse of Tarn was built by Mira Holm in 1871.", "Tarn lighthouse"),
@@ -44,13 +44,13 @@ def notes(tmp_path_factory: pytest.TempPathFactory) -> Index:
 
 @pytest.fixture(scope="session")
 def server(vllm: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """The server that is always there."""
-    yield from _running(Server(tmp_path_factory.mktemp("server")))
+    """The server that is always there, with the adapter `tickets`."""
+    yield from _running(Server(tmp_path_factory.mktemp("server"), WITH_ADAPTERS))
 
 
 @pytest.fixture(scope="session")
 def spare(vllm: Path, tmp_path_factory: pytest.TempPathFactory, notes: Index) -> Iterator[Server]:
-    """A second one, with the identifiers' logits processor. Who kills it starts it again."""
+    """One without adapters and with the identifiers' logits processor. Who kills it starts it again."""
     name = "agentmtl.integrations.vllm_identifiers:IdentifierLogitsProcessor"
     more = {"AGENTMTL_IDENTIFIERS_INDEX": str(notes.folder)}
     yield from _running(Server(tmp_path_factory.mktemp("spare"), ("--logits-processors", name), more))
@@ -67,6 +67,16 @@ def _running(server: Server) -> Iterator[Server]:
 @pytest.fixture
 def chat(server: Server) -> ChatVLLM:
     """Greedy, with a limit on outputs."""
+    return greedy(server)
+
+
+@pytest.fixture
+def spare_chat(spare: Server) -> ChatVLLM:
+    """The same, of the spare server."""
+    return greedy(spare)
+
+
+def greedy(server: Server) -> ChatVLLM:
     return ChatVLLM(model="tiny", base_url=f"{server.url}/v1", temperature=0, max_tokens=24, timeout=120)
 
 

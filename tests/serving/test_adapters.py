@@ -17,8 +17,8 @@ pytestmark = pytest.mark.server
 
 def test_an_adapter_is_a_model_by_its_name(chat: ChatVLLM) -> None:
     prompt, said = "Ticket 12 is owned by", [" Mira Holm.", " nobody."]
-    plain = chat.score(prompt, said)
-    other = chat.model_copy(update={"model_name": "tickets"}).score(prompt, said)
+    plain = chat.model_copy(update={"scored_at_once": 1}).score(prompt, said)
+    other = chat.model_copy(update={"model_name": "tickets", "scored_at_once": 1}).score(prompt, said)
     assert [one.tokens for one in plain] == [one.tokens for one in other]
     assert [one.logprob for one in plain] != pytest.approx([one.logprob for one in other], abs=1e-3)
 
