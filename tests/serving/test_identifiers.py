@@ -28,7 +28,8 @@ def keys(server: Server, question: str = ASKED, **arguments: Any) -> list[tuple[
     chat = ChatVLLM(model="tiny", base_url=f"{server.url}/v1", timeout=120)
     body = {
         "model": "tiny", "messages": [{"role": "user", "content": question}], "n": 5, "temperature": 1.0,
-        "max_tokens": 32, "seed": 3, "return_token_ids": True, "vllm_xargs": {"identifiers": True, **arguments},
+        "max_tokens": 32, "seed": 3, "return_token_ids": True,
+        "vllm_xargs": {"identifiers": True, **arguments},
     }  # fmt: skip
     choices = chat.http.post(f"{chat.http.url}/chat/completions", body)["choices"]
     assert all(choice["finish_reason"] == "stop" for choice in choices)
