@@ -284,14 +284,12 @@ class ChatVLLM(BaseChatModel):
             "model": self.model_name, "messages": convert_to_openai_messages(list(messages)), "n": self.n,
             "temperature": self.temperature, "top_p": self.top_p, "max_tokens": self.max_tokens,
             "seed": self.seed, "stop": stop or self.stop, "logprobs": self.logprobs or None,
-            **self.extra, **_known(options),
+            **self.extra, **known_options(options),
         }  # fmt: skip
         return {name: value for name, value in body.items() if value is not None}
 
     def _combine_llm_outputs(self, llm_outputs: list[dict[str, Any] | None]) -> dict[str, Any]:
-        told = [one["token_usage"] for one in llm_outputs if one and one.get("token_usage")]
-        names = {name for one in told for name, value in one.items() if isinstance(value, int)}
-        return {"token_usage": {name: sum(one.get(name) or 0 for one in told) for name in sorted(names)}}
+        return sum_of_usages(llm_outputs)
 
 
 _SOON = 5.0  # seconds that a server may take to say what it serves
@@ -299,7 +297,14 @@ _STREAMED = {"stream": True, "stream_options": {"include_usage": True}}
 _OF_LANGCHAIN = frozenset({"ls_structured_output_format", "stream_usage", "strict", "parallel_tool_calls"})
 
 
-def _known(options: Mapping[str, Any]) -> dict[str, Any]:
+def sum_of_usages(llm_outputs: Sequence[dict[str, Any] | None]) -> dict[str, Any]:
+    """The usage of several requests together."""
+    told = [one["token_usage"] for one in llm_outputs if one and one.get("token_usage")]
+    names = {name for one in told for name, value in one.items() if isinstance(value, int)}
+    return {"token_usage": {name: sum(one.get(name) or 0 for one in told) for name in sorted(names)}}
+
+
+def known_options(options: Mapping[str, Any]) -> dict[str, Any]:
     """The options of a call without those that are LangChain's own."""
     return {name: value for name, value in options.items() if name not in _OF_LANGCHAIN}
 
