@@ -2,11 +2,12 @@
 
     python benchmarks/agent_overhead.py [--asks 20] [--rounds 9] [--json]
 
-The expert costs nothing (it gives the same candidate at once) and the evidence, eight passages of an index, is
-there already, so that what is left is routing, votes, the check of every citation against the stored text, the
-trace, the checkpoints of evidence and candidates, and a row in the log. The empty graph has the same nodes, edges
-and state, and its nodes add nothing but what decides the next edge. Checkpointers: none, in memory, SQLite, each
-the same on both sides. The plain run, which `Agent.ask` uses, is set against the same graph.
+The expert costs nothing (it gives the same candidate at once) and the evidence, eight passages of an index,
+is there already, so that what is left is routing, votes, the check of every citation against the stored text,
+the trace, the checkpoints of evidence and candidates, and a row in the log. The empty graph has the same
+nodes, edges and state, and its nodes add nothing but what decides the next edge. Checkpointers: none, in
+memory, SQLite, each the same on both sides. The plain run, which `Agent.ask` uses, is set against the same
+graph.
 """
 
 from __future__ import annotations
