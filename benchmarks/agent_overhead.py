@@ -26,9 +26,10 @@ from langgraph.graph import END, START, StateGraph
 from timing import Row, parser, pin_threads, ratio, report, take_turns
 
 from agentmtl import Agent, Candidate, Document, Evidence, Hit, Index
+from agentmtl.agent.flow import flow
 from agentmtl.agent.graph import Graph, compile_graph, serializer
 from agentmtl.agent.journal import Journal
-from agentmtl.agent.stages import Stages, flow
+from agentmtl.agent.stages import Stages
 from agentmtl.agent.state import State, begun
 from agentmtl.experts.expert import Needs
 from agentmtl.retrieval.hops.evidence import gather_passages
