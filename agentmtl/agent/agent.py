@@ -14,10 +14,11 @@ from pathlib import Path
 from agentmtl.agent.aggregate import aggregator
 from agentmtl.agent.compose import COMPOSED
 from agentmtl.agent.conversation import Session, turn_of
+from agentmtl.agent.flow import flow
 from agentmtl.agent.journal import Journal
 from agentmtl.agent.reward import UNFITTED, Reward
 from agentmtl.agent.runs import Runs
-from agentmtl.agent.stages import EMBEDDED, Decider, Escalates, Stages, flow
+from agentmtl.agent.stages import EMBEDDED, Decider, Escalates, Stages
 from agentmtl.agent.state import State, Step, begun
 from agentmtl.agent.streaming import Event, Listener, astreamed, streamed
 from agentmtl.errors import UsageError
@@ -155,7 +156,8 @@ class Agent:
         return Session(self, name, [turn_of(answer) for answer in self._journal.answers_of(name)])
 
     def stages(self, told: Callable[[Step], None] = lambda step: None) -> Stages:
-        """The steps of an answer over one generation of the index, for `flow` or `graph.compile_graph`."""
+        """The steps of an answer over one generation of the index, for `flow.flow` or
+        `graph.compile_graph`."""
         return Stages(
             self._index.retriever, self.experts, self.expert.name, self._search, self._allocation,
             self.threshold_of, self._decider, self._cascade, self._hop_model, self._reward, self._prompts,

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from langchain_core.runnables import Runnable, RunnableConfig
 from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 from langgraph.config import get_stream_writer
 from langgraph.graph import END, START, StateGraph
@@ -24,7 +25,6 @@ from agentmtl.agent.state import State, Step
 from agentmtl.work import Work, later, now
 
 if TYPE_CHECKING:
-    from langchain_core.runnables import Runnable
     from langgraph.checkpoint.base import BaseCheckpointSaver
     from langgraph.graph.state import CompiledStateGraph
 
@@ -46,7 +46,7 @@ def compile_graph(stages: Stages, checkpointer: BaseCheckpointSaver[Any] | None 
         stages.rewrite, stages.route, stages.retrieve, stages.hop, stages.demonstrate, stages.sample,
         stages.aggregate, stages.verify,
     ):  # fmt: skip
-        graph.add_node(step.__name__, _node(step))
+        graph.add_node(step.__name__, _Node(step))
     graph.add_node("plan", stages.plan)
     graph.add_node("gather", lambda state: {})
     graph.add_node("escalate", stages.escalate)
@@ -68,14 +68,17 @@ def compile_graph(stages: Stages, checkpointer: BaseCheckpointSaver[Any] | None 
     return graph.compile(checkpointer=checkpointer, name="agentmtl")
 
 
-def _node(step: Callable[[State], Work[State]]) -> Runnable[State, State]:
-    """A step as a node for both kinds of use."""
-    from langchain_core.runnables import RunnableLambda
+class _Node(Runnable[State, State]):
+    """A step as a node for both kinds of use; `RunnableLambda` would cost more than most steps."""
 
-    async def arun(state: State) -> State:
-        return await later(step(state))
+    def __init__(self, step: Callable[[State], Work[State]]) -> None:
+        self.name, self._step = step.__name__, step
 
-    return RunnableLambda(lambda state: now(step(state)), afunc=arun)
+    def invoke(self, input: State, config: RunnableConfig | None = None, **kwargs: Any) -> State:
+        return now(self._step(input))
+
+    async def ainvoke(self, input: State, config: RunnableConfig | None = None, **kwargs: Any) -> State:
+        return await later(self._step(input))
 
 
 def _onward(stages: Stages, state: State) -> str:

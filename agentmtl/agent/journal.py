@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import json
 import sqlite3
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+from weakref import finalize
 
 from agentmtl.errors import StorageError
 from agentmtl.schema import Answer, Evidence, Usage
@@ -34,8 +36,10 @@ CREATE TABLE IF NOT EXISTS calls (
 CREATE TABLE IF NOT EXISTS sessions (
   name TEXT NOT NULL,             -- of a conversation
   entry INTEGER NOT NULL          -- a question that belongs to it
-)
+);
+PRAGMA user_version = 1;
 """
+_VERSION = 1  # raised with the schema, which only ever adds
 BUSY_SECONDS = 10.0  # how long to wait for another process that is logging
 
 
@@ -54,10 +58,13 @@ class Entry:
 
 
 class Journal:
-    """The log at `path` (default: log.sqlite in the user's data folder). Raises StorageError."""
+    """The log at `path` (default: log.sqlite in the user's data folder). Safe to use from several threads.
+    Raises StorageError."""
 
     def __init__(self, path: Path | None = None) -> None:
         self.path = path or data_folder() / "log.sqlite"
+        self._open: sqlite3.Connection | None = None
+        self._lock = threading.Lock()
 
     def add(
         self,
@@ -76,7 +83,7 @@ class Journal:
             json.dumps(answer.to_json(), ensure_ascii=False),
             json.dumps(hits, ensure_ascii=False),
         )
-        with self._database() as db:
+        with self._database() as db, _transaction(db):
             cursor = db.execute(
                 "INSERT INTO entries (time, index_folder, answer, evidence) VALUES (?,?,?,?)", row
             )
@@ -136,6 +143,7 @@ class Journal:
             db.execute("DELETE FROM sessions")
             db.execute("DELETE FROM sqlite_sequence")
             db.execute("VACUUM")
+            db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
     def _select(self, condition: str, value: int) -> list[Entry]:
         if not self.path.exists():
@@ -147,17 +155,44 @@ class Journal:
 
     @contextmanager
     def _database(self) -> Iterator[sqlite3.Connection]:
+        """The file, which stays open from the first use: opening and closing would cost more than a row."""
         try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            db = sqlite3.connect(self.path, timeout=BUSY_SECONDS, isolation_level=None)
-            try:
-                db.execute("PRAGMA secure_delete = ON")
-                db.executescript(_SCHEMA)
-                yield db
-            finally:
-                db.close()
+            with self._lock:
+                if self._open is None or not self.path.exists():
+                    self._open = _opened(self.path)
+                    finalize(self, self._open.close)
+                yield self._open
         except (OSError, sqlite3.Error) as error:
+            self._open = None
             raise StorageError(
                 f"The log {self.path} cannot be used: {error}.",
                 "Turn it off with --no-log or `log = false` in agentmtl.toml, or move the file away.",
             ) from error
+
+
+def _opened(path: Path) -> sqlite3.Connection:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    db = sqlite3.connect(path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False)
+    try:
+        # A question is not worth waiting for the disk: a power cut may take the newest entries.
+        db.execute("PRAGMA journal_mode = WAL")
+        db.execute("PRAGMA synchronous = NORMAL")
+        db.execute("PRAGMA secure_delete = ON")
+        if db.execute("PRAGMA user_version").fetchone()[0] != _VERSION:
+            db.executescript(_SCHEMA)
+    except sqlite3.Error:
+        db.close()
+        raise
+    return db
+
+
+@contextmanager
+def _transaction(db: sqlite3.Connection) -> Iterator[None]:
+    """All of it or nothing, and one wait for the disk."""
+    db.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+    except BaseException:
+        db.execute("ROLLBACK")
+        raise
+    db.execute("COMMIT")

@@ -2,8 +2,8 @@
 
     rewrite → route → plan → retrieve ⟲ hop → demonstrate → sample ⟲ gather → aggregate → verify ⟲ escalate
 
-`flow` runs them one after the other; `agentmtl.agent.graph` makes a LangGraph of the same functions. A step
-that waits for a model is written once for threads and event loops (`agentmtl.work`).
+`agentmtl.agent.flow` runs them one after the other; `agentmtl.agent.graph` makes a LangGraph of the same
+functions. A step that waits for a model is written once for threads and event loops (`agentmtl.work`).
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from agentmtl.agent.citations import exact_only
 from agentmtl.agent.compose import COMPOSED, Composer, fused, refined
 from agentmtl.agent.prompted import hop_messages, judged, next_query, rewritten, standalone
 from agentmtl.agent.reward import UNFITTED, Reward
-from agentmtl.agent.state import State, Step, add, begun
+from agentmtl.agent.state import State, Step
 from agentmtl.errors import BudgetExceededError, UsageError
 from agentmtl.experts.calling import Caller, estimate_tokens
 from agentmtl.experts.expert import Expert
@@ -31,7 +31,7 @@ from agentmtl.retrieval.hops.model import HopModel
 from agentmtl.retrieval.hops.search import HopSettings
 from agentmtl.retrieval.retriever import Retriever
 from agentmtl.routing.route import Route
-from agentmtl.schema import Allocation, Answer, Candidate, Evidence, Hit, Stage, Turn
+from agentmtl.schema import Allocation, Answer, Candidate, Evidence, Hit, Stage
 from agentmtl.spending import HINT, current_ledger
 from agentmtl.work import Wait, Work, in_thread
 
@@ -375,28 +375,6 @@ class Stages:
     def _with(self, update: State, step: Step) -> State:
         self.told(step)
         return {**update, "trace": [step], "spent": current_ledger().spent}
-
-
-def flow(stages: Stages, question: str, where: str | None = None, turns: Sequence[Turn] = ()) -> Work[State]:
-    """All steps in turn: the same as the graph gives, without LangGraph."""
-    state = begun(question, where, list(turns))
-    add(state, (yield from stages.rewrite(state)))
-    add(state, (yield from stages.route(state)))
-    add(state, stages.plan(state))
-    add(state, (yield from stages.retrieve(state)))
-    while True:
-        while stages.hops_left(state):
-            add(state, (yield from stages.hop(state)))
-        add(state, (yield from stages.demonstrate(state)))
-        while size := stages.round(state):
-            add(state, (yield from stages.sample({**state, "size": size})))
-        add(state, (yield from stages.aggregate(state)))
-        add(state, (yield from stages.verify(state)))
-        if stages.dearer(state) is None:
-            return state
-        add(state, stages.escalate(state))
-        if not stages.same_evidence(state):
-            add(state, (yield from stages.retrieve(state)))
 
 
 def _in_turn(first: Sequence[Hit], second: Sequence[Hit]) -> tuple[Hit, ...]:

@@ -20,6 +20,7 @@ from weakref import WeakKeyDictionary
 import httpx
 
 from agentmtl.errors import ModelError, UsageError
+from agentmtl.integrations.http_slots import SlotTransport
 
 _HINT = "See whether the server runs: curl {url}/models"
 _URL_HINT = "Write for example http://127.0.0.1:8000"
@@ -258,7 +259,9 @@ class VllmHttp:
         loop = asyncio.get_running_loop()
         with self._lock:
             if loop not in self._async:
-                self._async[loop] = httpx.AsyncClient(headers=self._headers, trust_env=False, limits=_LIMITS)
+                self._async[loop] = httpx.AsyncClient(
+                    headers=self._headers, trust_env=False, transport=SlotTransport()
+                )
             return self._async[loop]
 
     def _failed(self, attempt: int, error: httpx.RequestError) -> None:

@@ -201,7 +201,7 @@ def test_the_log_keeps_what_was_asked_and_purge_erases_the_bytes(index: Index) -
         "Where was Colin Archer born?",
     ]
     assert newest[0].evidence[0]["text"] and journal.get(newest[0].id) == newest[0]
-    assert b"Archer" in journal.path.read_bytes()
+    assert any(b"Archer" in path.read_bytes() for path in journal.path.parent.iterdir())
     journal.purge()
     assert journal.count() == 0 and journal.newest(1) == []
     for path in journal.path.parent.iterdir():

@@ -9,7 +9,7 @@ import pytest
 from langchain_core.messages import BaseMessage
 
 from agentmtl import Agent, Allocation, Budget, Index, Share
-from agentmtl.agent.stages import flow
+from agentmtl.agent.flow import flow
 from agentmtl.errors import BudgetExceededError
 from agentmtl.experts.calling import Caller, Price
 from agentmtl.experts.chat import ChatExpert

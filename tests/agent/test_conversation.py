@@ -81,7 +81,7 @@ async def test_the_router_hears_who_answered_before(index: Index) -> None:
 def test_what_was_said_is_data_in_the_prompt(index: Index) -> None:
     """An earlier answer cannot end the fence or give a role."""
     calls: list[Any] = []
-    from agentmtl.agent.stages import flow
+    from agentmtl.agent.flow import flow
     from agentmtl.spending import Ledger
     from agentmtl.work import now
 

@@ -187,7 +187,7 @@ def test_demonstrations_of_the_task_are_shown(clocks: Index) -> None:
     calls = []
     agent = Agent(clocks, expert=expert, task="towns", demonstrations=2, allocation=Allocation(HOP))
     with Ledger(on_call=calls.append).active():
-        from agentmtl.agent.stages import flow
+        from agentmtl.agent.flow import flow
         from agentmtl.work import now
 
         answer = now(flow(agent.stages(), QUESTION))["answer"]
