@@ -278,9 +278,9 @@ def test_an_error_of_the_model_keeps_its_words_through_the_caller() -> None:
 def test_a_reply_without_log_probabilities_of_prompts_is_no_score() -> None:
     choices = ([{}], [{"index": 1}, {"index": 0}])
     for found, says in zip(choices, ("read 1 of 2 texts", "no log-probabilities of prompts"), strict=True):
-        with serving(Scripted(raw=json.dumps({"choices": found}))) as server:
-            with pytest.raises(ModelError, match=says):
-                model(server).score("Oslo lies in", [" Norway"])
+        raw = json.dumps({"choices": found})
+        with serving(Scripted(raw=raw)) as server, pytest.raises(ModelError, match=says):
+            model(server).score("Oslo lies in", [" Norway"])
     with pytest.raises(UsageError):
         model(server).score("", ["x"])
 
