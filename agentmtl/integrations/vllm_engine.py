@@ -234,7 +234,7 @@ def _fail(jobs: Sequence[Job], error: Exception) -> None:
 def _typed(error: Exception) -> AgentmtlError:
     if isinstance(error, AgentmtlError):
         return error
-    if isinstance(error, ValueError):  # how vLLM refuses a request
+    if isinstance(error, ValueError) or "Validation" in type(error).__name__:  # how vLLM refuses a request
         return ModelError(f"vLLM refuses the request: {_first_line(error)}", "Change what is asked.")
     return ModelError(f"vLLM failed: {type(error).__name__}: {_first_line(error)}", "See its log above.")
 

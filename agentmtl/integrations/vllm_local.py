@@ -199,7 +199,7 @@ def sampling_params(given: Mapping[str, Any], defaults: Mapping[str, Any]) -> An
         return SamplingParams(**{"max_tokens": None, **defaults, **kept})
     except TypeError as error:
         raise UsageError(f"vLLM knows no such option: {error}.", "Leave it out.") from error
-    except ValueError as error:
+    except Exception as error:  # vLLM has an error of its own, which moved between versions
         raise UsageError(f"vLLM refuses an option: {error}.", "Change it.") from error
 
 
