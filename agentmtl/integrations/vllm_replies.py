@@ -116,10 +116,12 @@ def _tool_calls(said: Mapping[str, Any]) -> tuple[list[ToolCall], list[InvalidTo
         name, text, id_ = function.get("name"), function.get("arguments") or "{}", call.get("id")
         try:
             given = json.loads(text)
+            problem = "" if isinstance(given, dict) else "the arguments are no JSON object"
         except ValueError as error:
-            invalid.append(
-                InvalidToolCall(name=name, args=text, id=id_, error=str(error), type="invalid_tool_call")
-            )
+            problem = str(error)
+        if problem:
+            wrong = InvalidToolCall(name=name, args=text, id=id_, error=problem, type="invalid_tool_call")
+            invalid.append(wrong)
         else:
             calls.append(ToolCall(name=str(name), args=given, id=id_, type="tool_call"))
     return calls, invalid

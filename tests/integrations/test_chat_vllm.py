@@ -80,8 +80,9 @@ def test_reasoning_and_tool_calls_are_kept() -> None:
     assert (
         server.bodies[0]["tool_choice"] == "required" and server.bodies[0]["tools"][0]["type"] == "function"
     )
-    with serving(Scripted(tool={"name": "add", "arguments": "{"})) as server:
-        assert model(server).invoke(ASKED).invalid_tool_calls[0]["args"] == "{"
+    for wrong in ("{", "3", "[1]"):
+        with serving(Scripted(tool={"name": "add", "arguments": wrong})) as server:
+            assert model(server).invoke(ASKED).invalid_tool_calls[0]["args"] == wrong
 
 
 def _tool() -> dict[str, Any]:

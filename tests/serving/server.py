@@ -25,6 +25,7 @@ DENSE = json.dumps({"backend": "xgrammar", "disable_any_whitespace": True})
 WITH_ADAPTERS = (
     "--enable-lora", "--max-loras", "2", "--max-lora-rank", "8",
     "--lora-modules", f"tickets={ADAPTERS / 'tickets'}",
+    "--enable-auto-tool-choice", "--tool-call-parser", "hermes",
 )  # fmt: skip
 _READY = 240.0  # seconds until a server must answer
 
