@@ -48,10 +48,11 @@ def parts_of(
     encode: Encode | None = None,
     judged: Mapping[str, float] | None = None,
 ) -> Floats:
-    """(n, len(PARTS)) of 0 to 1, but `type` and `judge` of −1 to 1:
+    """(n, len(PARTS)) of 0 to 1, but `supported`, `type` and `judge` of −1 to 1:
 
     grounded     share of the answer's words of content that stand in the sentences it cites
-    supported    cosine of "question answer" and the cited sentence nearest to it, by the trunk; 0 without
+    supported    how much nearer a cited sentence is to "question answer" than to the question, in cosines
+                 of the trunk; 0 without one
     asked        share of the question's words of content that stand in the cited sentences
     agreement    share of the candidates that give the same answer
     confidence   the candidate's own
@@ -86,10 +87,11 @@ def _supported(
         return [0.0] * len(answers)
     claims = [f"{question} {answer}" for answer in answers]
     cited = list(dict.fromkeys(c.sentence for candidate in candidates for c in candidate.citations))
-    texts = list(dict.fromkeys([*claims, *cited]))
+    texts = list(dict.fromkeys([question, *claims, *cited]))
     vectors = dict(zip(texts, np.asarray(encode(texts), np.float64), strict=True))
+    gained = {claim: vectors[claim] - vectors[question] for claim in claims}
     return [
-        max((float(vectors[claim] @ vectors[c.sentence]) for c in candidate.citations), default=0.0)
+        max((float(gained[claim] @ vectors[c.sentence]) for c in candidate.citations), default=0.0)
         for claim, candidate in zip(claims, candidates, strict=True)
     ]
 

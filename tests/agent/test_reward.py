@@ -49,14 +49,17 @@ def test_parts_by_hand() -> None:
     assert int(np.argmax(UNFITTED(QUESTION, drawn))) == 0 and UNFITTED(QUESTION, []) == []
 
 
-def test_support_is_the_cosine_of_the_claim_and_its_nearest_sentence() -> None:
-    axes = {f"{QUESTION} Foulby": [1.0, 0.0], f"{QUESTION} Oslo": [0.0, 1.0], SENTENCE: [0.6, 0.8]}
+def test_support_is_what_the_answer_brings_nearer_to_the_sentence() -> None:
+    axes = {
+        QUESTION: [0.8, 0.6], f"{QUESTION} Foulby": [0.6, 0.8], f"{QUESTION} Oslo": [1.0, 0.0],
+        SENTENCE: [0.0, 1.0],
+    }  # fmt: skip
 
     def encode(texts: Sequence[str]) -> np.ndarray:
         return np.array([axes[text] for text in texts])
 
     parts = parts_of(QUESTION, [candidate("Foulby [1]"), candidate("Oslo [1]")], encode)
-    assert parts[:, PARTS.index("supported")].tolist() == pytest.approx([0.6, 0.8])
+    assert parts[:, PARTS.index("supported")].tolist() == pytest.approx([0.2, -0.6])
 
 
 def pairs(count: int, weights: np.ndarray, route: str, seed: int) -> list[Pair]:
