@@ -1,6 +1,6 @@
 """How long a decision takes, with the question's encoding: description router and fitted router, warm.
 
-    python benchmarks/routing_time.py [--data DIR] [--queries 200] [--rounds 9] [--threads 2] [--json]
+    python benchmarks/routing_time.py [--data DIR] [--queries 200] [--rounds 9] [--clock cpu] [--json]
 
 Ten experts by their cards (clinc-domains.toml) for spoken queries of CLINC's train file; a router fitted on
 the train rows of RouteLLM's MMLU answers, for the same queries and for its own, longer prompts. "Given the
@@ -11,12 +11,11 @@ decision; the range is that of the rounds.
 from __future__ import annotations
 
 import statistics
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
-from timing import Row, Spread, parser, pin_threads, report
+from timing import CLOCKS, Row, Spread, parser, pin_threads, report
 
 from agentmtl.evaluate.routing import fit, read_prompts
 from agentmtl.evaluate.routing_cards import read_cards, read_labelled
@@ -33,27 +32,27 @@ CACHE = Path("indexes") / "routing"
 TARGET = 5.0  # milliseconds, encoding included
 
 
-def seconds_each(decide: Callable[[int], object], count: int) -> list[float]:
-    taken = []
+def seconds_each(decide: Callable[[int], object], count: int, clock: str) -> list[float]:
+    now, taken = CLOCKS[clock], []
     for number in range(count):
-        started = time.perf_counter()
+        started = now()
         decide(number)
-        taken.append(time.perf_counter() - started)
+        taken.append(now() - started)
     return taken
 
 
-def measure(decide: Callable[[int], object], count: int, rounds: int) -> Spread:
+def measure(decide: Callable[[int], object], count: int, rounds: int, clock: str) -> Spread:
     """Milliseconds: the rounds' medians, after one round that is not counted."""
-    seconds_each(decide, count)
-    return Spread.of([1e3 * statistics.median(seconds_each(decide, count)) for _ in range(rounds)])
+    seconds_each(decide, count, clock)
+    return Spread.of([1e3 * statistics.median(seconds_each(decide, count, clock)) for _ in range(rounds)])
 
 
 def rows_of(
-    name: str, decider: RouterDecider, encoder: Encoder, texts: Sequence[str], rounds: int
+    name: str, decider: RouterDecider, encoder: Encoder, texts: Sequence[str], rounds: int, clock: str
 ) -> list[Row]:
     vectors: list[Floats] = [np.asarray(v, np.float64) for v in encoder.encode(texts, "query")]
-    whole = measure(lambda n: decider.decide(texts[n]), len(texts), rounds)
-    known = measure(lambda n: decider.decide(texts[n], vector=vectors[n]), len(texts), rounds)
+    whole = measure(lambda n: decider.decide(texts[n]), len(texts), rounds, clock)
+    known = measure(lambda n: decider.decide(texts[n], vector=vectors[n]), len(texts), rounds, clock)
     return [Row(name, whole, "ms", at_most=TARGET), Row(f"{name}, given the vector", known, "ms")]
 
 
@@ -75,14 +74,11 @@ def main() -> None:
     experts = described(read_cards(CARDS))
     cards = RouterDecider(DescriptionRouter(experts, encoder), encoder, experts=experts)
     fitted = RouterDecider(fit(train, RouterSettings()), encoder)
+    turns = (arguments.rounds, arguments.clock)
     rows = [
-        *rows_of("10 descriptions, CLINC's queries", cards, encoder, spoken, arguments.rounds),
-        *rows_of(
-            f"fitted on {len(train.texts):,} rows, CLINC's queries", fitted, encoder, spoken, arguments.rounds
-        ),
-        *rows_of(
-            f"fitted on {len(train.texts):,} rows, MMLU's prompts", fitted, encoder, long, arguments.rounds
-        ),
+        *rows_of("10 descriptions, CLINC's queries", cards, encoder, spoken, *turns),
+        *rows_of(f"fitted on {len(train.texts):,} rows, CLINC's queries", fitted, encoder, spoken, *turns),
+        *rows_of(f"fitted on {len(train.texts):,} rows, MMLU's prompts", fitted, encoder, long, *turns),
     ]
     report("routing_time", rows, arguments)
 

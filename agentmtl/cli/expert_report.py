@@ -52,19 +52,20 @@ def report(
 
 
 def _of_log(count: int) -> list[Routed]:
-    """The log's answers, oldest first."""
+    """The log's answers, oldest first; those that nobody took are left out."""
     from agentmtl.agent.journal import Journal
 
-    return [_of_answer(entry.answer) for entry in reversed(Journal().newest(count))]
+    found = [_of_answer(entry.answer) for entry in reversed(Journal().newest(count))]
+    return [routed for routed in found if routed.expert]
 
 
 def _of_answer(answer: dict[str, Any]) -> Routed:
-    """By the route step of its trace, where it has one; else by the answer's route."""
+    """By the route step of its trace, where it has one; else by who answered."""
     from agentmtl.routing.report import Routed
 
     step: dict[str, Any] = next((one for one in answer.get("trace", ()) if one.get("step") == "route"), {})
     return Routed(
-        str(answer["route"] or step.get("expert", "")),
+        str(step.get("expert") or answer["route"]),
         str(answer["question"]),
         str(step.get("task") or ""),
         cost=answer.get("usage", {}).get("money"),
