@@ -17,6 +17,7 @@ from agentmtl.cli import (
     demonstrations,
     doctor,
     evaluation,
+    expert_report,
     experts,
     index,
     log,
@@ -52,6 +53,7 @@ app.command("ask")(ask.ask)
 app.command("route")(route.route)
 app.command("demos")(demonstrations.demos)
 app.command("run")(demonstrations.run)
+experts.app.command("report")(expert_report.report)
 app.add_typer(experts.app, name="experts")
 app.add_typer(log.app, name="log")
 app.add_typer(config.app, name="config")
