@@ -18,7 +18,7 @@ from operator import add
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from agentmtl.errors import BudgetExceededError, ModelError, UsageError
+from agentmtl.errors import AgentmtlError, BudgetExceededError, ModelError, UsageError
 from agentmtl.schema import Usage
 from agentmtl.spending import Call, Ledger, Reservation, current_ledger
 from agentmtl.work import Wait
@@ -182,7 +182,7 @@ class Caller:
             spending = _Spending(self, ledger, messages, purpose, reservation, perf_counter())
             try:
                 yield spending
-            except BudgetExceededError as error:
+            except AgentmtlError as error:  # it says itself what happened and what to do
                 spending.note(error=str(error))
                 raise
             except Exception as error:  # whatever a provider raises
