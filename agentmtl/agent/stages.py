@@ -273,7 +273,9 @@ class Stages:
                 verdicts = yield from self._verdicts(state, exact)
                 encode = self.retriever.encode_queries
                 reward = partial(self.reward, state["question"], encode=encode, judged=verdicts)
-                best = aggregator(share.aggregator, lambda found: reward(found))(exact, drawn)
+                best = aggregator(
+                    share.aggregator, lambda found: reward(found), expert.name in self.reward.weights
+                )(exact, drawn)
         return self._with({"chosen": [best] if best else [], "exact": len(exact)}, step)
 
     def _verdicts(self, state: State, exact: Sequence[Candidate]) -> Work[dict[str, float]]:
