@@ -11,7 +11,7 @@ from typing import Literal, Protocol, TypeAlias, runtime_checkable
 
 from agentmtl.schema import Candidate, Evidence, Hit
 
-Needs: TypeAlias = Literal["sentences", "passages"]
+Needs: TypeAlias = Literal["sentences", "passages", "demonstrations"]
 
 
 @runtime_checkable
