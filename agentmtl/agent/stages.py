@@ -32,22 +32,13 @@ from agentmtl.retrieval.hops.search import HopSettings
 from agentmtl.retrieval.retriever import Retriever
 from agentmtl.routing.decider import Decider
 from agentmtl.routing.route import Route
-from agentmtl.schema import Allocation, Answer, Candidate, Evidence, Hit, Stage
+from agentmtl.schema import Allocation, Answer, Candidate, Evidence, Hit
 from agentmtl.spending import HINT, current_ledger
 from agentmtl.work import Wait, Work, in_thread
 
 FIRST = 3  # samples of the first round: fewer cannot decide a vote
 EMBEDDED = "embedded"  # as the model of the stage "hop": queries of the embedded search alone
 ROUNDS = 2  # of refining, unless the stage "aggregate" has samples
-
-# What an Allocation may give to: the stages that can use a model, and those that can use more of it.
-PIPELINE = (
-    Stage("rewrite"),
-    Stage("hop", samples=(0, 1, 2, 3)),
-    Stage("sample", samples=(1, 3, 5, 8, 16, 32, 64)),
-    Stage("aggregate", samples=(1, 2, 3, 4)),
-    Stage("judge"),
-)
 
 
 class Escalates(Protocol):
@@ -101,7 +92,8 @@ class Stages:
         if named or self.decider is None:
             chosen = named or self.expert
             reason = "named by the allocation" if named else "the only one asked"
-            return self._with({"route": chosen}, {"step": "route", "expert": chosen, "reason": reason})
+            step = {"step": "route", "expert": chosen, "reason": reason, **_of_talk(state)}
+            return self._with({"route": chosen}, step)
         decide, turns = self.decider, state.get("turns", [])
         last = turns[-1].expert if turns else None
         question = state["question"]
@@ -117,7 +109,7 @@ class Stages:
             "step": "route", "expert": chosen, "confidence": route.confidence, "reason": route.reason,
             "scores": dict(route.scores), "tier": route.tier, "abstained": route.abstained,
             "explored": route.explored, "args": dict(route.args),
-            "spans": [span.to_json() for span in route.spans],
+            "spans": [span.to_json() for span in route.spans], **_of_talk(state),
         }  # fmt: skip
         return self._with({"route": chosen, "args": {} if route.abstained else dict(route.args)}, step)
 
@@ -396,3 +388,8 @@ class Stages:
     def _with(self, update: State, step: Step) -> State:
         self.told(step)
         return {**update, "trace": [step], "spent": current_ledger().spent}
+
+
+def _of_talk(state: State) -> dict[str, Any]:
+    """The conversation's name for the trace, where there is one: routers are judged by their switches."""
+    return {"conversation": state["conversation"]} if state.get("conversation") else {}

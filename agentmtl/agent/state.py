@@ -3,7 +3,7 @@ again."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, TypeAlias, TypedDict
 
 from agentmtl.schema import Answer, Candidate, Evidence, Hit, Turn, Usage
@@ -43,6 +43,7 @@ class State(TypedDict, total=False):
     question: str
     where: str | None
     turns: list[Turn]
+    conversation: str
     route: str
     args: dict[str, Any]
     tried: list[str]
@@ -65,9 +66,11 @@ _REDUCED = {"candidates": listed, "drawn": counted, "trace": listed, "spent": gr
 _EMPTY: Mapping[str, Any] = {"candidates": [], "drawn": 0, "trace": [], "spent": Usage()}
 
 
-def begun(question: str, where: str | None = None, turns: list[Turn] | None = None) -> State:
-    """The state before the first step."""
-    return {"question": question, "where": where, "turns": turns or []}
+def begun(
+    question: str, where: str | None = None, turns: Sequence[Turn] = (), conversation: str = ""
+) -> State:
+    """The state before the first step. `conversation`: its name, which the trace tells."""
+    return {"question": question, "where": where, "turns": list(turns), "conversation": conversation}
 
 
 def add(state: State, update: State) -> None:
