@@ -13,7 +13,7 @@ The first is the outermost. All have their async twins.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, TypeAlias
 
 from langchain.agents.middleware import AgentMiddleware, ModelRequest, ModelResponse
@@ -23,10 +23,10 @@ from langchain_core.messages import AIMessage, HumanMessage, SystemMessage
 from agentmtl.agent.aggregate import votes_of
 from agentmtl.errors import UsageError
 from agentmtl.experts.calling import Price, estimate_tokens
-from agentmtl.experts.prompting import Prompts, blocks_of, nonce_for
+from agentmtl.experts.prompting import Prompts, fenced
 from agentmtl.retrieval.index import Index
 from agentmtl.routing.route import Policy, Route, Router, choose
-from agentmtl.schema import Budget, Candidate, Demonstration
+from agentmtl.schema import Budget, Candidate, Hit
 from agentmtl.spending import Ledger
 from agentmtl.trunk.encoder import Encoder
 
@@ -68,13 +68,10 @@ class RetrievalMiddleware(AgentMiddleware[Any, Any, Any]):
         if not asked:
             return request
         hits = self.index.retrieve(asked, k=self.k, hops=self.hops, where=self.where)
-        shown = []
+        shown: Sequence[Hit] = ()
         if self.task and self.demonstrations:
-            found = self.index.retrieve(asked, task=self.task, level="demonstration", k=self.demonstrations)
-            shown = [Demonstration.from_unit(hit.unit) for hit in found]
-        blocks = blocks_of(list(hits))
-        nonce = nonce_for([asked, *(block.text for block in blocks)])
-        told = self.prompts.render("evidence-system", blocks=blocks, demonstrations=shown, nonce=nonce)
+            shown = self.index.retrieve(asked, task=self.task, level="demonstration", k=self.demonstrations)
+        told = fenced(self.prompts, "evidence-system", hits, shown)
         before = request.system_message
         text = f"{before.text}\n\n{told}" if before is not None and before.text else told
         return request.override(system_message=SystemMessage(text))
