@@ -2,9 +2,9 @@
 chat template or a line of a prompt.
 
 A reader does not see which of Unicode's many brackets, digits and invisible characters it has before it. So
-patterns are looked for in the text's skeleton: compatibility forms taken apart (NFKC), look-alikes of brackets
-and bars as ASCII, what has no width left out (compare Unicode Technical Standard 39, section 4). Only the
-brackets of what is found are changed; every other character stays, but those that hide text.
+patterns are looked for in the text's skeleton: compatibility forms taken apart (NFKC), look-alikes of
+brackets and bars as ASCII, what has no width left out (compare Unicode Technical Standard 39, section 4).
+Only the brackets of what is found are changed; every other character stays, but those that hide text.
 """
 
 from __future__ import annotations

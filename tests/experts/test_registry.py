@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from agentmtl.cli.main import _exit_code as run
 from agentmtl.errors import UsageError
 from agentmtl.experts.calling import Price
-from agentmtl.experts.registry import ExpertEntry, Registry, plan
+from agentmtl.experts.registry import ExpertEntry, Registry
+from agentmtl.experts.serving import plan
 from agentmtl.integrations.experts import health, model_name
 from tests.integrations.server import serving
 
