@@ -23,6 +23,7 @@ from agentmtl.trunk.encoder import Vectors
 
 COSINE = "cosine"  # of input and example, among a hit's channels
 SHOWN = 3  # examples cited for an answer, at most
+_LETTERS = "ABCDEFGH"
 _OPTION = re.compile(r"(?:(?<=\s)|\A)\(?([A-H])[.):]\s+")
 
 
@@ -129,10 +130,12 @@ def voting_evidence(
 
 def options_of(question: str) -> list[str]:
     """The options "A) … B) …" that stand in a question, without their letters; [] for fewer than two."""
-    places = list(_OPTION.finditer(question))
-    run = [found for found, letter in zip(places, "ABCDEFGH", strict=False) if found[1] == letter]
+    run: list[re.Match[str]] = []
+    for found in _OPTION.finditer(question):
+        if found[1] == _LETTERS[len(run) : len(run) + 1]:
+            run.append(found)
     ends = [found.start() for found in run[1:]] + [len(question)]
-    options = [question[found.end() : end].strip() for found, end in zip(run, ends, strict=True)]
+    options = [question[found.end() : end].strip() for found, end in zip(run, ends, strict=False)]
     return options if len(options) > 1 and all(options) else []
 
 

@@ -15,7 +15,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from langchain_core.tools import BaseTool
+from langchain_core.tools import BaseTool, Tool
 
 from agentmtl.errors import UsageError
 from agentmtl.experts.chat import Reply, cited
@@ -108,6 +108,8 @@ class ToolExpert:
         return {chosen[0]: question}
 
     def _schema(self) -> dict[str, Any]:
+        if isinstance(self._tool, Tool):  # of one text, whatever its function says
+            return {"properties": self._tool.args, "required": list(self._tool.args)}
         shape: Any = self._tool.tool_call_schema
         return dict(shape) if isinstance(shape, Mapping) else dict(shape.model_json_schema())
 
