@@ -87,7 +87,7 @@ def ask(
         hops=settings.hops,
         threshold=settings.threshold,
         log=settings.log,
-        expert=expert if llm is None else _chat_expert(llm, max_tokens),
+        expert=expert if llm is None else _chat_expert(llm, max_tokens, settings.prompts),
         judge=judge,
         share=Share(samples=samples, aggregator=aggregator),
         budget=parse_budget(budget) if budget else None,
@@ -105,13 +105,15 @@ def ask(
         raise typer.Exit(ABSTAINED)
 
 
-def _chat_expert(name: str, max_tokens: int) -> Expert:
+def _chat_expert(name: str, max_tokens: int, prompts: str) -> Expert:
     """A chat model as the expert that answers."""
     from agentmtl.experts.calling import Caller
     from agentmtl.experts.chat import ChatExpert
+    from agentmtl.experts.prompting import prompts_in
     from agentmtl.integrations.models import open_chat_model
 
-    return ChatExpert(Caller(open_chat_model(name), name.partition("@")[0], max_tokens=max_tokens))
+    caller = Caller(open_chat_model(name), name.partition("@")[0], max_tokens=max_tokens)
+    return ChatExpert(caller, prompts=prompts_in(prompts))
 
 
 def _show_prompt(messages: list[tuple[str, str]], as_json: bool) -> None:

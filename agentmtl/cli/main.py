@@ -20,6 +20,7 @@ from agentmtl.cli import (
     experts,
     index,
     log,
+    prompts,
     route,
     search,
     train,
@@ -53,6 +54,7 @@ app.command("route")(route.route)
 app.command("demos")(demonstrations.demos)
 app.command("run")(demonstrations.run)
 app.add_typer(experts.app, name="experts")
+app.add_typer(prompts.app, name="prompts")
 app.add_typer(log.app, name="log")
 app.add_typer(config.app, name="config")
 app.command("doctor")(doctor.doctor)

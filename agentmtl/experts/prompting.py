@@ -54,7 +54,9 @@ class Prompts:
         from jinja2.sandbox import ImmutableSandboxedEnvironment
 
         if folder is not None and not folder.is_dir():
-            raise UsageError(f"There is no folder of prompts {folder}.", "Make it, or leave it out.")
+            raise UsageError(
+                f"There is no folder of prompts {folder}.", "Make it, or leave out the setting `prompts`."
+            )
         self._folder = folder
         places = [str(place) for place in (folder, _BUILT_IN) if place is not None]
         self._environment = ImmutableSandboxedEnvironment(
@@ -71,6 +73,13 @@ class Prompts:
             found.append(PromptFile(built_in.stem, own if own and overridden else built_in, overridden))
         return found
 
+    def source(self, name: str) -> str:
+        """The template's text. Raises UsageError for a name that no prompt has."""
+        known = {one.name: one.path for one in self.list()}
+        if name not in known:
+            raise UsageError(f"There is no prompt {name!r}.", f"There are {', '.join(known)}.")
+        return known[name].read_text("utf-8")
+
     def render(self, name: str, **values: Any) -> str:
         """The prompt with its values. Raises UsageError where the template is broken or lacks a value."""
         from jinja2 import TemplateError
@@ -82,6 +91,11 @@ class Prompts:
                 f"The prompt {name} cannot be filled in: {error}.",
                 "Mend the template; its values are in docs/models.md.",
             ) from error
+
+
+def prompts_in(folder: str) -> Prompts:
+    """As the setting `prompts` names them: "" for the package's own. Raises UsageError as `Prompts` does."""
+    return Prompts(Path(folder).expanduser() if folder else None)
 
 
 def blocks_of(hits: Sequence[Hit]) -> list[Block]:
