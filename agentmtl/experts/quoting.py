@@ -11,14 +11,12 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from functools import lru_cache
 
-_SQUARE, _CLOSED = "[【〔〖〘〚⟦⁅❲⦋⦗⟬⸢｢「『", "]】〕〗〙〛⟧⁆❳⦌⦘⟭⸣｣」』"
-_ANGLE, _RIGHT, _BARS = "<‹«⟨〈《❬❰❮⧼˂ᐸ⋖≺⪡≪⟪", ">›»⟩〉》❭❱❯⧽˃ᐳ⋗≻⪢≫⟫", "|│┃∣❘⎸⏐ǀ¦╎╏ⵏꟾ"
 _LIKE = {
-    **dict.fromkeys(_SQUARE, "["), **dict.fromkeys(_CLOSED, "]"), **dict.fromkeys(_ANGLE, "<"),
-    **dict.fromkeys(_RIGHT, ">"), **dict.fromkeys(_BARS, "|"), "∕": "/", "⁄": "/", "⧸": "/", "▁": "_",
+    **dict.fromkeys("˂ᐸ⋖≺≪⪡⪻", "<"), **dict.fromkeys("˃ᐳ⋗≻≫⪢⪼", ">"),
+    **dict.fromkeys("│┃∣❘⎸⏐ǀ¦╎╏ⵏꟾ", "|"), **dict.fromkeys("∕⁄⧸", "/"), "▁": "_",
 }  # fmt: skip
+_OPENS, _CLOSES = frozenset({"Ps", "Pi"}), frozenset({"Pe", "Pf"})  # Unicode's categories of brackets
 _UNSEEN = frozenset("\u115f\u1160\u3164\uffa0\u2800")  # letters and symbols that show nothing
 
 # Characters that carry hidden text or turn it round; joiners, which scripts and emoji need, are kept.
@@ -32,7 +30,7 @@ _HIDDEN = {ord(key) if isinstance(key, str) else key: value for key, value in _H
 _MARK = re.compile(r"\[[\s^#]*\d[\d\s,;:.†*‐-―-]*\]")  # [3], [1, 2], [^4], [2-5]
 _TAG = re.compile(
     r"<(?=[|/!?\w])"  # <|im_start|>, </s>, <start_of_turn>, <<SYS>>
-    r"|\[(?=\s*/?\s*(?:[A-Z][A-Z0-9_]+|(?i:g?mask|inst|sys|system\w*|user|assistant|human|think|"
+    r"|\[(?=(?:/\s*)?(?:[A-Z][A-Z0-9_]+|(?i:g?mask|inst|sys|system\w*|user|assistant|human|think|"
     r"(?:available_)?tools?\w*|function\w*))\s*\])"  # [INST], [/INST], [TOOL_CALLS]
 )
 
@@ -46,32 +44,61 @@ def quoted(text: str) -> str:
 
 def unmarked(text: str) -> str:
     """Text in which no bracketed number can pass for a citation: "[3]" becomes "(3)"."""
-    seen, places = _skeleton(text)
+    found = _places(text, _MARK)
+    if not found:
+        return text
     changed = list(text)
-    for found in _MARK.finditer(seen):
-        changed[places[found.start()]], changed[places[found.end() - 1]] = "(", ")"
+    for first, last in found:
+        changed[first], changed[last] = "(", ")"
     return "".join(changed)
 
 
 def _broken(text: str, pattern: re.Pattern[str]) -> str:
     """With a blank after the first character of every match."""
-    seen, places = _skeleton(text)
+    found = _places(text, pattern)
+    if not found:
+        return text
     changed = list(text)
-    for at in {places[found.start()] for found in pattern.finditer(seen)}:
+    for at in {first for first, _ in found}:
         changed[at] += " "
     return "".join(changed)
 
 
-def _skeleton(text: str) -> tuple[str, range | list[int]]:
-    """The text as a careless reader sees it, and the place in `text` of each of its characters."""
-    if text.isascii():
-        return text, range(len(text))
-    seen = [_plain(char) for char in text]
-    return "".join(seen), [at for at, plain in enumerate(seen) for _ in plain]
+def _places(text: str, pattern: re.Pattern[str]) -> list[tuple[int, int]]:
+    """Where the first and the last character of every match in the skeleton stand in the text."""
+    seen = text if text.isascii() else text.translate(_SKELETON)
+    spans = [(match.start(), match.end() - 1) for match in pattern.finditer(seen)]
+    if not spans or text.isascii():
+        return spans
+    places = [at for at, char in enumerate(text) for _ in _SKELETON[ord(char)]]
+    return [(places[first], places[last]) for first, last in spans]
 
 
-@lru_cache(maxsize=4096)
+class _Plain(dict[int, str]):
+    """For `str.translate`: what a careless reader sees of a character; worked out once for each."""
+
+    def __missing__(self, code: int) -> str:
+        self[code] = plain = _plain(chr(code))
+        return plain
+
+
+_SKELETON = _Plain()
+
+
 def _plain(char: str) -> str:
     if char in _UNSEEN or unicodedata.category(char) in {"Cf", "Mn", "Me"}:
         return ""
-    return "".join(_LIKE.get(one, one) for one in unicodedata.normalize("NFKC", char))
+    return "".join(_LIKE.get(one) or _bracket(one) for one in unicodedata.normalize("NFKC", char))
+
+
+def _bracket(char: str) -> str:
+    """A square or an angle bracket, by what Unicode calls the character; itself where it is neither."""
+    category, name = unicodedata.category(char), unicodedata.name(char, "")
+    if category not in _OPENS | _CLOSES:
+        return char
+    opens = category in _OPENS
+    if any(word in name for word in ("ANGLE", "-THAN", "BINDING")):
+        return "<" if opens else ">"
+    if any(word in name for word in ("BRACKET", "CEILING", "FLOOR")) and "CURLY" not in name:
+        return "[" if opens else "]"
+    return char

@@ -17,7 +17,7 @@ from agentmtl.experts.calling import FORBID, Caller, Price
 from agentmtl.experts.chat import ChatExpert, Reply, cited, parse
 from agentmtl.experts.conformance import QUESTION, evidence
 from agentmtl.experts.fake import FakeChatModel
-from agentmtl.experts.prompting import Prompts, nonce_for, quoted
+from agentmtl.experts.prompting import Prompts, nonce_for
 from agentmtl.schema import Budget, Hit, Unit
 from agentmtl.spending import Call, Ledger
 from agentmtl.tasks import Task
@@ -190,9 +190,3 @@ def test_a_nonce_is_never_in_the_text(monkeypatch: pytest.MonkeyPatch) -> None:
     drawn = iter(["00", "11"])
     monkeypatch.setattr("agentmtl.experts.prompting.secrets.token_hex", lambda n: next(drawn))
     assert nonce_for(["a text with 00 in it"]) == "11"
-
-
-@given(st.text(alphabet="[]<>|/0123456789, iINST\nm_startx", max_size=40))
-def test_quoted_text_has_no_marks_no_tags_and_no_lines(text: str) -> None:
-    shown = quoted(text)
-    assert "\n" not in shown and not re.search(r"\[\s*\d+\s*\]|<\||</\w|\[/?INST\]", shown)
