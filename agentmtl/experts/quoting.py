@@ -30,6 +30,7 @@ _HIDDEN = {ord(key) if isinstance(key, str) else key: value for key, value in _H
 _MARK = re.compile(r"\[[\s^#]*\d[\d\s,;:.†*‐-―-]*\]")  # [3], [1, 2], [^4], [2-5]
 _TAG = re.compile(
     r"<(?=[|/!?\w])"  # <|im_start|>, </s>, <start_of_turn>, <<SYS>>
+    r"|([`~])(?=\1\1)"  # a block of code, which some models call tools by
     r"|\[(?=(?:/\s*)?(?:[A-Z][A-Z0-9_]+|(?i:g?mask|inst|sys|system\w*|user|assistant|human|think|"
     r"(?:available_)?tools?\w*|function\w*))\s*\])"  # [INST], [/INST], [TOOL_CALLS]
 )
@@ -38,8 +39,12 @@ _TAG = re.compile(
 def quoted(text: str) -> str:
     """Text as data: on one line, "[3]" as "(3)", and no tag that a chat template could take for a role or a
     call of a tool. Brackets that only look like those count as well."""
-    line = " ".join(text.translate(_HIDDEN).split())
-    return _broken(unmarked(line), _TAG)
+    return untagged(unmarked(text))
+
+
+def untagged(text: str) -> str:
+    """Text on one line, without what hides text and without tags; its marks stay."""
+    return _broken(" ".join(text.translate(_HIDDEN).split()), _TAG)
 
 
 def unmarked(text: str) -> str:

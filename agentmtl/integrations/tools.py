@@ -17,7 +17,7 @@ from pydantic import BaseModel, Field
 from agentmtl.agent.agent import Agent
 from agentmtl.errors import AgentmtlError
 from agentmtl.experts.prompting import Prompts, fenced
-from agentmtl.experts.quoting import quoted
+from agentmtl.experts.quoting import quoted, untagged
 from agentmtl.integrations.documents import document_of
 from agentmtl.retrieval.index import Index
 from agentmtl.retrieval.retriever import Channel
@@ -109,4 +109,4 @@ def told(answer: Answer) -> str:
         f"[{one.marker}] {quoted(one.title or one.source)}: {quoted(one.sentence)}"
         for one in answer.citations
     ]
-    return "\n".join([answer.text, *lines])
+    return "\n".join([untagged(answer.text), *lines])
