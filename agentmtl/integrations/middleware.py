@@ -23,7 +23,7 @@ from langchain_core.messages import AIMessage, HumanMessage, SystemMessage
 from langchain_core.messages.ai import UsageMetadata, add_usage
 
 from agentmtl.agent.aggregate import votes_of
-from agentmtl.errors import UsageError
+from agentmtl.errors import BudgetExceededError, UsageError
 from agentmtl.experts.calling import Price, estimate_tokens
 from agentmtl.experts.prompting import Prompts, fenced
 from agentmtl.retrieval.index import Index
@@ -38,6 +38,7 @@ Handler: TypeAlias = Callable[[Request], Response]
 AsyncHandler: TypeAlias = Callable[[Request], Awaitable[Response]]
 
 
+REMEMBERED = 10_000  # conversations, whose expert is known; the oldest is forgotten first
 SAMPLES = "samples"  # in a message's response_metadata: how many calls it took
 
 
@@ -118,7 +119,10 @@ class ExpertRoutingMiddleware(AgentMiddleware[Any, Any, Any]):
         route = choose(self.router, vector, asked, self.policy, self._threads.get(thread))
         self.last = route
         if thread:
+            self._threads.pop(thread, None)
             self._threads[thread] = route.expert
+            if len(self._threads) > REMEMBERED:
+                del self._threads[next(iter(self._threads))]
         model = None if route.abstained else self.models.get(route.expert)
         return request if model is None else request.override(model=model)
 
@@ -127,7 +131,8 @@ class TestTimeComputeMiddleware(AgentMiddleware[Any, Any, Any]):
     """Calls the model `samples` times and answers with what most of the outputs say.
 
     An output that calls a tool is taken at once: there is nothing to vote on yet. The message that is taken
-    carries the usage of all samples, and their number as `samples` in its `response_metadata`.
+    carries the usage of all samples, and their number as `samples` in its `response_metadata`. A budget that
+    does not allow another sample ends the drawing; without the first one there is no answer.
     """
 
     __test__ = False  # no test class, whatever pytest thinks of its name
@@ -141,13 +146,24 @@ class TestTimeComputeMiddleware(AgentMiddleware[Any, Any, Any]):
     def wrap_model_call(self, request: Request, handler: Handler) -> Response:
         found: list[Response] = []
         for _ in range(self.samples):
-            found.append(handler(request))
+            try:
+                found.append(handler(request))
+            except BudgetExceededError:
+                if not found:
+                    raise
+                break
             if calls_tool(found[-1]):
                 return charged(found[-1], found)
         return charged(most_common(found), found)
 
     async def awrap_model_call(self, request: Request, handler: AsyncHandler) -> Response:
-        found = await asyncio.gather(*(handler(request) for _ in range(self.samples)))
+        drawing = (handler(request) for _ in range(self.samples))
+        drawn = await asyncio.gather(*drawing, return_exceptions=True)
+        found = [one for one in drawn if not isinstance(one, BaseException)]
+        failed = [one for one in drawn if isinstance(one, BaseException)]
+        for error in failed:
+            if not found or not isinstance(error, BudgetExceededError):
+                raise error
         calling = next((response for response in found if calls_tool(response)), None)
         return charged(calling or most_common(found), found)
 
