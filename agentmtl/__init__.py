@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from agentmtl.agent.agent import Agent
+    from agentmtl.agent.conversation import Session
     from agentmtl.errors import AgentmtlError
     from agentmtl.experts.demonstrations import DemonstrationVoter
     from agentmtl.experts.expert import Expert
@@ -25,13 +26,16 @@ if TYPE_CHECKING:
     from agentmtl.retrieval.hits import Hits
     from agentmtl.retrieval.index import Index
     from agentmtl.schema import (
+        Allocation,
         Answer,
+        Budget,
         Candidate,
         Citation,
         Demonstration,
         Document,
         Evidence,
         Hit,
+        Share,
         Unit,
         Usage,
     )
@@ -41,7 +45,9 @@ if TYPE_CHECKING:
 _HOMES = {
     "Agent": "agentmtl.agent.agent",
     "AgentmtlError": "agentmtl.errors",
+    "Allocation": "agentmtl.schema",
     "Answer": "agentmtl.schema",
+    "Budget": "agentmtl.schema",
     "BuildReport": "agentmtl.index.build",
     "Candidate": "agentmtl.schema",
     "Chunking": "agentmtl.ingest",
@@ -57,6 +63,8 @@ _HOMES = {
     "Hits": "agentmtl.retrieval.hits",
     "Index": "agentmtl.retrieval.index",
     "Limits": "agentmtl.ingest",
+    "Session": "agentmtl.agent.conversation",
+    "Share": "agentmtl.schema",
     "Task": "agentmtl.tasks",
     "Unit": "agentmtl.schema",
     "Usage": "agentmtl.schema",
@@ -68,7 +76,9 @@ _HOMES = {
 __all__ = [
     "Agent",
     "AgentmtlError",
+    "Allocation",
     "Answer",
+    "Budget",
     "BuildReport",
     "Candidate",
     "Chunking",
@@ -84,6 +94,8 @@ __all__ = [
     "Hits",
     "Index",
     "Limits",
+    "Session",
+    "Share",
     "Task",
     "Unit",
     "Usage",

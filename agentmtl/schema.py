@@ -8,6 +8,7 @@
     Candidate  one answer an expert proposes
     Answer     what the agent returns
     Usage      what was spent, as measured; Budget: what may be
+    Turn       a question of a conversation with its answer
     Stage      a step that may be given a model and a number of samples; Allocation: what each was given
 
 Spans are half-open [start, end) offsets in Unicode characters of the *stored* document text.
@@ -312,6 +313,15 @@ class Allocation:
             stage: {name: getattr(share, name) for name in share.__slots__}
             for stage, share in self.shares.items()
         }
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """A question of a conversation, as it stands alone, with what was answered and by whom."""
+
+    question: str
+    answer: str
+    expert: str = ""
 
 
 @dataclass(frozen=True, slots=True)

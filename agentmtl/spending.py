@@ -15,6 +15,7 @@ from __future__ import annotations
 import re
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -25,7 +26,7 @@ from typing import Any
 from agentmtl.errors import BudgetExceededError, UsageError
 from agentmtl.schema import Budget, Usage
 
-_HINT = "Raise --budget, or draw fewer samples."
+HINT = "Raise --budget, or draw fewer samples."
 _FORM = "Write for example --budget calls=20,tokens=4000,usd=.02,seconds=3"
 _SLACK = 1e-12  # of money, that rounding may add
 
@@ -93,7 +94,8 @@ class Call:
 class Ledger:
     """What one answer may spend and has spent. Safe to use from several threads.
 
-    `on_call` is told of every call as it ends.
+    `on_call` is told of every call as it ends; `on_token`, where it is given, of a single output as it is
+    written: (purpose, piece). `spent`: what a run that goes on had spent before.
     """
 
     def __init__(
@@ -101,14 +103,33 @@ class Ledger:
         budget: Budget | None = None,
         clock: Callable[[], float] = time.monotonic,
         on_call: Callable[[Call], None] = lambda call: None,
+        on_token: Callable[[str, str], None] | None = None,
+        spent: Usage | None = None,
     ) -> None:
         self.budget = budget or Budget()
         self._clock = clock
-        self.record = on_call
-        self._started = clock()
+        self._on_call, self.on_token = on_call, on_token
+        self._outputs: Counter[str] = Counter()
+        self._started = clock() - (spent.seconds if spent else 0.0)
         self._lock = threading.Lock()
-        self._spent = Usage()
+        self._spent = spent or Usage()
         self._held = Reservation(0, 0, 0.0)
+
+    def record(self, call: Call) -> None:
+        """Note a call that has ended."""
+        with self._lock:
+            self._outputs[call.purpose] += len(call.outputs)
+        self._on_call(call)
+
+    def outputs(self, purpose: str) -> int:
+        """How many outputs of models there were for a purpose."""
+        with self._lock:
+            return self._outputs[purpose]
+
+    @property
+    def limits_prompts(self) -> bool:
+        """Whether it matters how long a prompt is."""
+        return self.budget.tokens is not None or self.budget.usd is not None
 
     @property
     def spent(self) -> Usage:
@@ -162,7 +183,7 @@ class Ledger:
         with self._lock:
             lacking = self._lacking(calls, tokens, usd)
             if lacking is not None:
-                raise BudgetExceededError(f"The budget does not allow the next call: {lacking}.", _HINT)
+                raise BudgetExceededError(f"The budget does not allow the next call: {lacking}.", HINT)
             self._held.calls += calls
             self._held.tokens += tokens
             self._held.usd += usd

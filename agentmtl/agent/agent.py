@@ -8,33 +8,49 @@ print(answer.text, answer.citations)
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from pathlib import Path
 
 from agentmtl.agent.aggregate import aggregator
+from agentmtl.agent.compose import COMPOSED
+from agentmtl.agent.conversation import Session, turn_of
+from agentmtl.agent.flow import flow
 from agentmtl.agent.journal import Journal
-from agentmtl.agent.stages import Stages, Step, run
+from agentmtl.agent.reward import UNFITTED, Reward
+from agentmtl.agent.runs import Runs
+from agentmtl.agent.stages import EMBEDDED, Decider, Escalates, Stages
+from agentmtl.agent.state import State, Step, begun
+from agentmtl.agent.streaming import Event, Listener, astreamed, streamed
 from agentmtl.errors import UsageError
 from agentmtl.experts.default import AUTO, NONE, embedded_expert, embedded_judge
 from agentmtl.experts.expert import Expert
+from agentmtl.experts.prompting import Prompts
 from agentmtl.retrieval.hops.beam import Judge
 from agentmtl.retrieval.hops.model import HopModel
 from agentmtl.retrieval.hops.search import MAX_HOPS, HopSettings
 from agentmtl.retrieval.index import Index
-from agentmtl.schema import Answer, Budget, Share
+from agentmtl.schema import Allocation, Answer, Budget, Turn, Usage
 from agentmtl.spending import Call, Ledger
+from agentmtl.work import later, now
 
 MAX_QUESTION = 10_000  # characters
 
 
 class Agent:
-    """Answers questions from one index. Safe to use from several threads.
+    """Answers questions from one index. Safe to use from several threads and on event loops.
 
     `hops` retrieval steps at most (1 to 4). Answers below `threshold` are not given (-1: the expert's
-    calibrated one). `log` keeps questions and answers for `agentmtl log`. `expert`: an expert, or the name of
-    an embedded one (`agentmtl.experts.default`). `judge` reads the chains of the hop search: one, "none",
-    "auto" (the head that comes with the package) or the folder of a head. `hop_model`: other weights of that
-    search than the index's own. `share`: how many samples of a chat model are drawn at most, and how they
-    become one answer; `budget`: what one question may cost.
+    calibrated one). `log` keeps questions and answers for `agentmtl log`. `budget`: what a question may cost.
+
+    `expert`: an expert, or the name of an embedded one (`agentmtl.experts.default`); `experts`: others, among
+    whom the `decider` chooses, and to whom a `cascade` passes a question on. `allocation`: which expert and
+    how many samples each stage gets (`agentmtl.agent.stages.PIPELINE`): `Allocation({"sample":
+    Share(samples=8, aggregator="weighted")})`. With a chat model, queries of later hops are its own, unless
+    the stage "hop" is given to "embedded".
+
+    `judge` reads the chains of the hop search: one, "none", "auto" (the head that comes with the package) or
+    the folder of a head. `hop_model`: other weights of that search than the index's own. `demonstrations` of
+    `task`, a task of the index, are shown to the expert. `runs`: the file of `ask(run=…)`.
     """
 
     def __init__(
@@ -44,11 +60,19 @@ class Agent:
         hops: int = 2,
         threshold: float = -1.0,
         log: bool = False,
+        budget: Budget | None = None,
         expert: Expert | str = AUTO,
+        experts: Sequence[Expert] = (),
+        decider: Decider | None = None,
+        cascade: Escalates | None = None,
+        allocation: Allocation | None = None,
         judge: Judge | str = NONE,
         hop_model: HopModel | None = None,
-        share: Share | None = None,
-        budget: Budget | None = None,
+        reward: Reward = UNFITTED,
+        prompts: Prompts | None = None,
+        task: str = "",
+        demonstrations: int = 0,
+        runs: Path | None = None,
         backend: str = "auto",
     ) -> None:
         if not 1 <= hops <= MAX_HOPS:
@@ -59,58 +83,156 @@ class Agent:
         if isinstance(expert, str):
             expert = embedded_expert(expert, index.settings.encoder, backend)
         self.expert = expert
-        follows = hops > 1 and expert.needs == "passages"
+        self.experts = {one.name: one for one in (expert, *experts)}
+        follows = hops > 1 and any(one.needs == "passages" for one in self.experts.values())
         read_by: Judge | None
         if isinstance(judge, str):
             read_by = embedded_judge(judge, index.settings.encoder, backend) if follows else None
         else:
             read_by = judge
         self._search = HopSettings(hops=hops, judge=read_by)
-        self._hop_model = hop_model
-        self.threshold = threshold if threshold >= 0 else getattr(self.expert, "threshold", 0.5)
-        self._share, self._budget = share or Share(), budget or Budget()
-        # An unknown aggregator is refused now, rather than after the samples were paid for.
-        aggregator(self._share.aggregator, lambda candidate: 0.0)
+        self._hop_model, self._reward, self._prompts = hop_model, reward, prompts or Prompts()
+        self._decider, self._cascade = decider, cascade
+        self._task, self._demonstrations = task, demonstrations
+        self._threshold = threshold
+        self._allocation, self._budget = self._checked(allocation or Allocation()), budget or Budget()
         self._journal = Journal() if log else None
+        self._runs = Runs(runs)
 
-    def ask(self, question: str, *, where: str | None = None) -> Answer:
+    @property
+    def threshold(self) -> float:
+        """The confidence below which the agent's own expert abstains."""
+        return self.threshold_of(self.expert)
+
+    def threshold_of(self, expert: Expert) -> float:
+        """The confidence below which an answer of `expert` is refused."""
+        return self._threshold if self._threshold >= 0 else float(getattr(expert, "threshold", 0.5))
+
+    def ask(
+        self, question: str, *, where: str | None = None, session: Session | None = None, run: str = ""
+    ) -> Answer:
         """Answer a question; `where` keeps to documents that a filter admits.
+
+        `session`: the conversation that it belongs to (or `Session.ask`). `run`: a name under which every
+        step is kept on disk; asked again with it, a run that was killed goes on where it was, and one that
+        ended gives its answer.
 
         Raises UsageError for an empty question, what `Index.retrieve` raises, ModelError where a chat model
         fails, and BudgetExceededError where the budget does not allow even one sample.
         """
-        question = question.strip()
-        if not question or len(question) > MAX_QUESTION:
-            raise UsageError(f"A question has 1 to {MAX_QUESTION:,} characters.", 'agentmtl ask "Who …?"')
-        calls: list[Call] = []
-        stages = self.stages()
-        with Ledger(self._budget, on_call=calls.append).active():
-            state = run(stages, question, where)
-        answer = state["answer"]
-        if self._journal is not None:
-            self._journal.add(self._index.folder, answer, state["evidence"], calls)
-        return answer
+        return self._ask(question, where, session, run, None)
+
+    async def aask(
+        self, question: str, *, where: str | None = None, session: Session | None = None, run: str = ""
+    ) -> Answer:
+        """`ask` without blocking the event loop; a cancelled task cancels its calls of models."""
+        return await self._aask(question, where, session, run, None)
+
+    def stream(
+        self, question: str, *, where: str | None = None, session: Session | None = None
+    ) -> Iterator[Event]:
+        """`ask` as it comes about: a mapping for every step as it ends and every piece of a single output as
+        it is written ({"step": "token", …}), and at last the Answer. Who stops reading ends the run."""
+        return streamed(lambda listener: self._ask(question, where, session, "", listener))
+
+    def astream(
+        self, question: str, *, where: str | None = None, session: Session | None = None
+    ) -> AsyncIterator[Event]:
+        """`stream` on an event loop; who stops reading cancels the run."""
+        return astreamed(lambda listener: self._aask(question, where, session, "", listener))
+
+    def session(self, name: str = "") -> Session:
+        """A conversation. With a `name` it is kept in the log and goes on where it was; the agent must log.
+
+        Raises UsageError for a name where the agent does not log.
+        """
+        if not name:
+            return Session(self)
+        if self._journal is None:
+            raise UsageError(
+                "A conversation with a name is kept in the log, which is off.",
+                "Make the agent with log=True.",
+            )
+        return Session(self, name, [turn_of(answer) for answer in self._journal.answers_of(name)])
 
     def stages(self, told: Callable[[Step], None] = lambda step: None) -> Stages:
-        """The steps of an answer over one generation of the index, for `run` or `graph.compile_graph`."""
+        """The steps of an answer over one generation of the index, for `flow.flow` or
+        `graph.compile_graph`."""
         return Stages(
-            self._index.retriever,
-            self.expert,
-            self._search,
-            self._share,
-            self.threshold,
-            self._hop_model,
-            told=told,
-        )
+            self._index.retriever, self.experts, self.expert.name, self._search, self._allocation,
+            self.threshold_of, self._decider, self._cascade, self._hop_model, self._reward, self._prompts,
+            self._task, self._demonstrations, told,
+        )  # fmt: skip
 
     def messages(self, question: str, *, where: str | None = None) -> list[tuple[str, str]]:
-        """What a chat model would be sent for a question, as (role, text); [] for the embedded experts."""
+        """What a chat model would be sent for a question, as (role, text), before any hop of its own; [] for
+        the embedded experts."""
         shows = getattr(self.expert, "messages", None)
         if shows is None:
             return []
-        evidence = self.stages().evidence(question.strip(), where)
+        evidence = self.stages().evidence(question.strip(), where, self.expert)
         return [(message.type, str(message.text)) for message in shows(question.strip(), evidence)]
 
-    async def aask(self, question: str, *, where: str | None = None) -> Answer:
-        """`ask` in a worker thread: the event loop stays free."""
-        return await asyncio.to_thread(self.ask, question, where=where)
+    def _ask(
+        self, question: str, where: str | None, session: Session | None, run: str, listener: Listener | None
+    ) -> Answer:
+        asked, turns, calls = _question(question), _turns(session), list[Call]()
+        stages = self.stages(listener.step) if listener else self.stages()
+        opened = self._opener(calls, listener)
+        if run:
+            state = self._runs.run(stages, run, begun(asked, where, turns), opened)
+        else:
+            with opened(None).active():
+                state = now(flow(stages, asked, where, turns))
+        self._note(state, calls, session)
+        return state["answer"]
+
+    async def _aask(
+        self, question: str, where: str | None, session: Session | None, run: str, listener: Listener | None
+    ) -> Answer:
+        asked, turns, calls = _question(question), _turns(session), list[Call]()
+        stages = self.stages(listener.step) if listener else self.stages()
+        opened = self._opener(calls, listener)
+        if run:
+            state = await self._runs.arun(stages, run, begun(asked, where, turns), opened)
+        else:
+            with opened(None).active():
+                state = await later(flow(stages, asked, where, turns))
+        if self._journal is not None:
+            await asyncio.to_thread(self._note, state, calls, session)
+        return state["answer"]
+
+    def _opener(self, calls: list[Call], listener: Listener | None) -> Callable[[Usage | None], Ledger]:
+        """Opens the ledger of a question."""
+        tell = listener.token if listener else None
+        return lambda spent: Ledger(self._budget, on_call=calls.append, on_token=tell, spent=spent)
+
+    def _note(self, state: State, calls: Sequence[Call], session: Session | None) -> None:
+        if self._journal is not None:
+            name = session.name if session else ""
+            self._journal.add(self._index.folder, state["answer"], state["evidence"], calls, name)
+
+    def _checked(self, allocation: Allocation) -> Allocation:
+        """Raises UsageError for what would be refused only after samples were paid for."""
+        name = allocation.of("sample").aggregator
+        if name not in COMPOSED:
+            aggregator(name, lambda candidate: 0.0)
+        for stage, share in allocation.shares.items():
+            known = [*self.experts, *([EMBEDDED] if stage == "hop" else [])]
+            if share.model and share.model not in known:
+                raise UsageError(
+                    f"The stage {stage!r} is given to {share.model!r}, which is no expert of this agent.",
+                    f"Give it to one of {', '.join(known)}.",
+                )
+        return allocation
+
+
+def _question(text: str) -> str:
+    question = text.strip()
+    if not question or len(question) > MAX_QUESTION:
+        raise UsageError(f"A question has 1 to {MAX_QUESTION:,} characters.", 'agentmtl ask "Who …?"')
+    return question
+
+
+def _turns(session: Session | None) -> list[Turn]:
+    return list(session.turns) if session else []

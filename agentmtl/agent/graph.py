@@ -1,53 +1,93 @@
 """The steps of an answer as a LangGraph: checkpoints, streams of events, samples fanned out.
 
     graph = compile_graph(stages, checkpointer)
-    graph.invoke({"question": …}, {"configurable": {"thread_id": "1"}})["answer"]
+    graph.invoke(begun("Who …?"), {"configurable": {"thread_id": "1"}})["answer"]
 
 A model that draws one sample a request gets a `Send` for each, so that they run at the same time; another
 gets one request for the round. A run that was killed goes on from its last checkpoint with `invoke(None, …)`.
+Steps go out as custom events: `graph.stream(…, stream_mode="custom")`.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, TypeAlias
 
+from langchain_core.runnables import Runnable, RunnableConfig
 from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
+from langgraph.config import get_stream_writer
 from langgraph.graph import END, START, StateGraph
 from langgraph.types import Send
 
-from agentmtl.agent.stages import Stages, State
+from agentmtl.agent.stages import Stages
+from agentmtl.agent.state import State, Step
+from agentmtl.work import Work, later, now
 
 if TYPE_CHECKING:
     from langgraph.checkpoint.base import BaseCheckpointSaver
     from langgraph.graph.state import CompiledStateGraph
 
+Graph: TypeAlias = "CompiledStateGraph[State, None, State, State]"
+
 _NOUNS = [
     ("agentmtl.schema", name)
-    for name in ("Answer", "Candidate", "Citation", "Evidence", "Hit", "MatchedKey", "Unit", "Usage")
-]
+    for name in (
+        "Answer", "Candidate", "Citation", "Evidence", "Hit", "MatchedKey", "Turn", "Unit", "Usage",
+    )
+]  # fmt: skip
 
 
-def compile_graph(
-    stages: Stages, checkpointer: BaseCheckpointSaver[Any] | None = None
-) -> CompiledStateGraph[State, None, State, State]:
+def compile_graph(stages: Stages, checkpointer: BaseCheckpointSaver[Any] | None = None) -> Graph:
     """The graph of these steps. With a `checkpointer` every step is kept, under a thread's id."""
-    from langchain_core.runnables import RunnableLambda
-
+    stages = replace(stages, told=_both(stages.told))
     graph = StateGraph(State)
-    graph.add_node("route", stages.route)
-    graph.add_node("retrieve", stages.retrieve)
-    graph.add_node("sample", RunnableLambda(stages.sample, afunc=stages.asample))
+    for step in (
+        stages.rewrite, stages.route, stages.retrieve, stages.hop, stages.demonstrate, stages.sample,
+        stages.aggregate, stages.verify,
+    ):  # fmt: skip
+        graph.add_node(step.__name__, _Node(step))
+    graph.add_node("plan", stages.plan)
     graph.add_node("gather", lambda state: {})
-    graph.add_node("aggregate", stages.aggregate)
-    graph.add_node("verify", stages.verify)
-    graph.add_edge(START, "route")
-    graph.add_edge("route", "retrieve")
-    for name in ("retrieve", "gather"):
+    graph.add_node("escalate", stages.escalate)
+    for before, after in (
+        (START, "rewrite"), ("rewrite", "route"), ("route", "plan"), ("plan", "retrieve"),
+        ("sample", "gather"), ("aggregate", "verify"),
+    ):  # fmt: skip
+        graph.add_edge(before, after)
+    for name in ("retrieve", "hop"):
+        graph.add_conditional_edges(name, lambda state: _onward(stages, state), ["hop", "demonstrate"])
+    for name in ("demonstrate", "gather"):
         graph.add_conditional_edges(name, lambda state: _spread(stages, state), ["sample", "aggregate"])
-    graph.add_edge("sample", "gather")
-    graph.add_edge("aggregate", "verify")
-    graph.add_edge("verify", END)
+    graph.add_conditional_edges(
+        "verify", lambda state: "escalate" if stages.dearer(state) else END, ["escalate", END]
+    )
+    graph.add_conditional_edges(
+        "escalate", lambda state: _again(stages, state), ["retrieve", "hop", "demonstrate"]
+    )
     return graph.compile(checkpointer=checkpointer, name="agentmtl")
+
+
+class _Node(Runnable[State, State]):
+    """A step as a node for both kinds of use; `RunnableLambda` would cost more than most steps."""
+
+    def __init__(self, step: Callable[[State], Work[State]]) -> None:
+        self.name, self._step = step.__name__, step
+
+    def invoke(self, input: State, config: RunnableConfig | None = None, **kwargs: Any) -> State:
+        return now(self._step(input))
+
+    async def ainvoke(self, input: State, config: RunnableConfig | None = None, **kwargs: Any) -> State:
+        return await later(self._step(input))
+
+
+def _onward(stages: Stages, state: State) -> str:
+    return "hop" if stages.hops_left(state) else "demonstrate"
+
+
+def _again(stages: Stages, state: State) -> str:
+    """Where an expert that took over begins."""
+    return _onward(stages, state) if stages.same_evidence(state) else "retrieve"
 
 
 def _spread(stages: Stages, state: State) -> list[Send] | str:
@@ -55,9 +95,19 @@ def _spread(stages: Stages, state: State) -> list[Send] | str:
     size = stages.round(state)
     if not size:
         return "aggregate"
-    if getattr(stages.expert, "many", True):
+    if getattr(stages.experts[state["route"]], "many", True):
         return [Send("sample", {**state, "size": size})]
     return [Send("sample", {**state, "size": 1}) for _ in range(size)]
+
+
+def _both(told: Callable[[Step], None]) -> Callable[[Step], None]:
+    """Told as before, and written to the graph's stream where one is read."""
+
+    def tell(step: Step) -> None:
+        told(step)
+        get_stream_writer()(step)
+
+    return tell
 
 
 def serializer() -> JsonPlusSerializer:

@@ -1,9 +1,9 @@
 """The steps of an answer, as functions of the state: what each reads and what it adds.
 
-    route → retrieve → sample ⟲ gather → aggregate → verify
+    rewrite → route → plan → retrieve ⟲ hop → demonstrate → sample ⟲ gather → aggregate → verify ⟲ escalate
 
-`run` calls them one after the other; `agentmtl.agent.graph` makes a LangGraph of the same functions. The
-state holds plain nouns only, so that a checkpoint of it can be read again.
+`agentmtl.agent.flow` runs them one after the other; `agentmtl.agent.graph` makes a LangGraph of the same
+functions. A step that waits for a model is written once for threads and event loops (`agentmtl.work`).
 """
 
 from __future__ import annotations
@@ -12,72 +12,142 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from operator import add
-from typing import Annotated, Any, TypedDict
+from typing import Any, Protocol, cast
 
 from agentmtl.agent.aggregate import aggregator, decided
 from agentmtl.agent.citations import exact_only
+from agentmtl.agent.compose import COMPOSED, Composer, fused, refined
+from agentmtl.agent.prompted import hop_messages, judged, next_query, rewritten, standalone
 from agentmtl.agent.reward import UNFITTED, Reward
-from agentmtl.errors import BudgetExceededError
+from agentmtl.agent.state import State, Step
+from agentmtl.errors import BudgetExceededError, UsageError
+from agentmtl.experts.calling import Caller, estimate_tokens
 from agentmtl.experts.expert import Expert
+from agentmtl.experts.prompting import Prompts
+from agentmtl.retrieval.demonstrations import Selection, select
 from agentmtl.retrieval.evidence import gather
-from agentmtl.retrieval.hops.evidence import gather_passages
+from agentmtl.retrieval.hops.evidence import PASSAGES, gather_passages
 from agentmtl.retrieval.hops.model import HopModel
 from agentmtl.retrieval.hops.search import HopSettings
 from agentmtl.retrieval.retriever import Retriever
-from agentmtl.schema import Answer, Candidate, Evidence, Share
-from agentmtl.spending import current_ledger
+from agentmtl.routing.route import Route
+from agentmtl.schema import Allocation, Answer, Candidate, Evidence, Hit, Stage
+from agentmtl.spending import HINT, current_ledger
+from agentmtl.work import Wait, Work, in_thread
 
 FIRST = 3  # samples of the first round: fewer cannot decide a vote
+EMBEDDED = "embedded"  # as the model of the stage "hop": queries of the embedded search alone
+ROUNDS = 2  # of refining, unless the stage "aggregate" has samples
 
-Step = Mapping[str, Any]
+# What an Allocation may give to: the stages that can use a model, and those that can use more of it.
+PIPELINE = (
+    Stage("rewrite"),
+    Stage("hop", samples=(0, 1, 2, 3)),
+    Stage("sample", samples=(1, 3, 5, 8, 16, 32, 64)),
+    Stage("aggregate", samples=(1, 2, 3, 4)),
+    Stage("judge"),
+)
 
 
-class State(TypedDict, total=False):
-    """What is known so far. `drawn`: samples, those that said nothing usable included; `size`: of this
-    round."""
+class Decider(Protocol):
+    """Chooses the expert of a question."""
 
-    question: str
-    where: str | None
-    route: str
-    evidence: Evidence
-    size: int
-    candidates: Annotated[list[Candidate], add]
-    drawn: Annotated[int, add]
-    stopped: str
-    chosen: list[Candidate]
-    exact: int
-    answer: Answer
-    trace: Annotated[list[Step], add]
+    def decide(self, question: str, *, last: str | None = None) -> Route: ...
+
+    async def adecide(self, question: str, *, last: str | None = None) -> Route: ...
+
+
+class Escalates(Protocol):
+    """Says which expert a question goes on to after an answer; None: to none."""
+
+    def next(self, expert: str, answer: Answer) -> str | None: ...
 
 
 @dataclass(frozen=True, slots=True)
 class Stages:
-    """The steps with what they need: one generation of an index, an expert, and what may be drawn.
+    """The steps with what they need: one generation of an index, experts by name, what may be drawn.
 
-    `reward` chooses where the aggregator is best-of-n. `told` hears of every step as it ends.
+    `expert`: who answers where no `decider` chooses. `threshold` of an expert's confidence below which the
+    answer is refused. `task` with `demonstrations` of it are shown to the expert. `told` hears of every step
+    as it ends.
     """
 
     retriever: Retriever
-    expert: Expert
+    experts: Mapping[str, Expert]
+    expert: str
     search: HopSettings
-    share: Share
-    threshold: float
+    allocation: Allocation
+    threshold: Callable[[Expert], float]
+    decider: Decider | None = None
+    cascade: Escalates | None = None
     hop_model: HopModel | None = None
     reward: Reward = UNFITTED
+    prompts: Prompts = field(default_factory=Prompts)
+    task: str = ""
+    demonstrations: int = 0
     told: Callable[[Step], None] = field(default=lambda step: None)
 
-    def route(self, state: State) -> State:
-        """Who answers."""
-        return {"route": self.expert.name, "trace": [], "stopped": ""}
+    # --- before the search ------------------------------------------------------------------------------
 
-    def retrieve(self, state: State) -> State:
+    def rewrite(self, state: State) -> Work[State]:
+        """In a conversation, the question as it stands alone: by a model, or by rules."""
+        asked, turns = state["question"], state.get("turns", [])
+        if not turns:
+            return {"asked": asked, "question": asked}
+        caller = self._caller("rewrite", self.experts[self.expert])
+        if caller is not None:
+            alone = yield from rewritten(caller, self.prompts, asked, turns)
+        else:
+            alone = standalone(asked, turns)
+        step = {"step": "rewrite", "question": alone, "model": caller.name if caller else ""}
+        return self._with({"asked": asked, "question": alone}, step)
+
+    def route(self, state: State) -> Work[State]:
+        """Who answers: whom the allocation names, else whom the router chooses, else the only one."""
+        named = self.allocation.of("sample").model
+        if named or self.decider is None:
+            chosen = named or self.expert
+            reason = "named by the allocation" if named else "the only one asked"
+            return self._with({"route": chosen}, {"step": "route", "expert": chosen, "reason": reason})
+        decide, turns = self.decider, state.get("turns", [])
+        last = turns[-1].expert if turns else None
+        question = state["question"]
+        route: Route = yield Wait(
+            partial(decide.decide, question, last=last), partial(decide.adecide, question, last=last)
+        )
+        chosen = self.expert if route.abstained else route.expert
+        if chosen not in self.experts:
+            raise UsageError(
+                f"The router chose {chosen}, whom this agent does not have.", "Give it the same experts."
+            )
+        step = {
+            "step": "route", "expert": chosen, "confidence": route.confidence, "reason": route.reason,
+            "scores": dict(route.scores), "tier": getattr(route, "tier", ""), "abstained": route.abstained,
+        }  # fmt: skip
+        return self._with({"route": chosen}, step)
+
+    def plan(self, state: State) -> State:
+        """What will be done; nothing is spent yet."""
+        expert, share = self.experts[state["route"]], self.allocation.of("sample")
+        hop = self._caller("hop", expert)
+        step = {
+            "step": "plan", "expert": expert.name, "needs": expert.needs, "hops": self.search.hops,
+            "updater": hop.name if hop and self._queries(expert) else EMBEDDED,
+            "samples": share.samples if self.sampled(expert) else 1, "aggregator": share.aggregator,
+            "budget": current_ledger().budget.to_json(),
+        }  # fmt: skip
+        return self._with({}, step)
+
+    # --- evidence ---------------------------------------------------------------------------------------
+
+    def retrieve(self, state: State) -> Work[State]:
         """The evidence. Raises what the search raises."""
-        started = time.perf_counter()
-        evidence = self.evidence(state["question"], state.get("where"))
+        started, expert = time.perf_counter(), self.experts[state["route"]]
+        search = partial(self.evidence, state["question"], state.get("where"), expert)
+        evidence: Evidence = yield in_thread(search)
         hops = sorted({hit.hop for hit in (*evidence.sentences, *evidence.passages)})
         return self._with(
-            {"evidence": evidence},
+            {"evidence": evidence, "searched": []},
             {
                 "step": "retrieve",
                 "seconds": time.perf_counter() - started,
@@ -88,114 +158,227 @@ class Stages:
             },
         )
 
-    def evidence(self, question: str, where: str | None) -> Evidence:
+    def evidence(self, question: str, where: str | None, expert: Expert) -> Evidence:
         """For the expert: scored sentences, or passages over several hops."""
-        if self.expert.needs == "sentences":
+        if expert.needs == "sentences":
             return gather(self.retriever, question, hops=self.search.hops, where=where)
         return gather_passages(self.retriever, question, self.search, where=where, model=self.hop_model)
 
-    @property
-    def sampled(self) -> bool:
+    def hops_left(self, state: State) -> bool:
+        """Whether a model is asked for a query more: it may be within the budget, what it leaves suffices
+        for an answer, and it did not say "enough"."""
+        expert = self.experts[state["route"]]
+        caller, searched = self._caller("hop", expert), state.get("searched", [])
+        if caller is None or len(searched) >= self._queries(expert) or "" in searched:
+            return False
+        evidence = state["evidence"]
+        if not evidence.passages:
+            return False
+        prompt = estimate_tokens(hop_messages(self.prompts, state["question"], evidence, searched))
+        most = prompt + caller.max_tokens
+        return current_ledger().affords(
+            calls=2, tokens=2 * most, usd=2 * caller.price.usd(prompt, caller.max_tokens)
+        )
+
+    def hop(self, state: State) -> Work[State]:
+        """One query of a model, and what it finds beside what is there."""
+        started, expert = time.perf_counter(), self.experts[state["route"]]
+        caller, searched = self._caller("hop", expert), state.get("searched", [])
+        assert caller is not None  # `hops_left` said so
+        old = state["evidence"]
+        query = yield from next_query(caller, self.prompts, state["question"], old, searched)
+        update: State = {"searched": [*searched, query]}
+        new: tuple[Hit, ...] = ()
+        if query:
+            search = replace(self.search, hops=1)
+            found: Evidence = yield in_thread(
+                partial(gather_passages, self.retriever, query, search, where=state.get("where"))
+            )
+            hop = max((hit.hop for hit in old.passages), default=1) + 1
+            known = {hit.id for hit in old.passages}
+            new = tuple(replace(hit, hop=hop) for hit in found.passages if hit.id not in known)
+            update["evidence"] = replace(old, passages=_in_turn(old.passages, new)[:PASSAGES])
+        step = {
+            "step": "hop", "query": query, "model": caller.name, "seconds": time.perf_counter() - started,
+            "passages": [hit.id for hit in new],
+        }  # fmt: skip
+        return self._with(update, step)
+
+    def demonstrate(self, state: State) -> Work[State]:
+        """Labelled examples of the task, nearest last."""
+        if not self.task or not self.demonstrations:
+            return {"demonstrations": []}
+        chosen = yield in_thread(
+            partial(select, self.retriever, state["question"], self.task, Selection(k=self.demonstrations))
+        )
+        step = {"step": "demonstrate", "task": self.task, "examples": [hit.id for hit in chosen.hits]}
+        return self._with({"demonstrations": list(chosen.hits)}, step)
+
+    # --- answers ----------------------------------------------------------------------------------------
+
+    def sampled(self, expert: Expert) -> bool:
         """Whether the expert may say different things to the same question."""
-        return bool(getattr(self.expert, "sampled", False))
+        return bool(getattr(expert, "sampled", False))
 
     def round(self, state: State) -> int:
         """How many samples the next round draws: few, then as many as there are; 0: no more."""
-        if not self.sampled:
-            return 0 if state.get("drawn") else 1
-        drawn, most = state.get("drawn", 0), self.share.samples
-        if drawn and (state.get("stopped") or decided(state.get("candidates", []), drawn, most)):
+        drawn, most = state.get("drawn", 0), self.allocation.of("sample").samples
+        if state.get("stopped"):
+            return 0
+        if not self.sampled(self.experts[state["route"]]):
+            return 0 if drawn else 1
+        if drawn and (decided(state.get("candidates", []), drawn, most)):
             return 0
         return min(drawn or FIRST, most - drawn)
 
-    def sample(self, state: State) -> State:
-        """Candidates of one round. Raises what `Expert.propose` raises in the first round; a budget that ends
-        later ends the drawing."""
-        started, size = time.perf_counter(), state["size"]
+    def sample(self, state: State) -> Work[State]:
+        """Candidates of one round; a budget that has ended ends the drawing. Raises what else
+        `Expert.propose` raises."""
+        started, size, ledger = time.perf_counter(), state["size"], current_ledger()
+        expert, before = self.experts[state["route"]], ledger.outputs("sample")
+        given = (state["question"], state["evidence"], state.get("demonstrations", []), size)
         try:
-            found = self.expert.propose(state["question"], state["evidence"], n=size)
-        except BudgetExceededError:
-            if not state.get("drawn"):
-                raise
-            return {"stopped": "budget"}
-        return self._sampled(found, size, started)
-
-    async def asample(self, state: State) -> State:
-        """`sample` without blocking the event loop."""
-        started, size = time.perf_counter(), state["size"]
-        try:
-            found = await self.expert.apropose(state["question"], state["evidence"], n=size)
-        except BudgetExceededError:
-            if not state.get("drawn"):
-                raise
-            return {"stopped": "budget"}
-        return self._sampled(found, size, started)
-
-    def _sampled(self, found: Sequence[Candidate], size: int, started: float) -> State:
+            found = yield Wait(partial(expert.propose, *given), partial(expert.apropose, *given))
+        except BudgetExceededError as error:
+            return {"stopped": "budget", "refused": error.message}
+        # Fewer than asked for where the budget was short. Samples of one run side by side: their sum is no
+        # one's own.
+        made = ledger.outputs("sample") - before if size > 1 else 1
+        drawn = min(size, made or size)
         step = {
-            "step": "sample",
-            "samples": size,
-            "candidates": len(found),
+            "step": "sample", "samples": drawn, "candidates": len(found),
             "seconds": time.perf_counter() - started,
-        }
-        return self._with({"candidates": list(found), "drawn": size}, step)
+        }  # fmt: skip
+        return self._with({"candidates": list(found), "drawn": drawn}, step)
 
-    def aggregate(self, state: State) -> State:
-        """One candidate of those whose citations are exact."""
-        found = state.get("candidates", [])
-        exact = exact_only(self.retriever.snapshot, found)
-        drawn = state.get("drawn", 0)
-        if self.sampled:
-            reward = partial(self.reward, state["question"], drawn=exact)
-            best = aggregator(self.share.aggregator, reward)(exact, drawn)
-        else:
-            best = max(exact, key=lambda c: c.confidence, default=None)
-        stopped = state.get("stopped") or ("all drawn" if drawn >= self.share.samples else "decided")
+    def aggregate(self, state: State) -> Work[State]:
+        """One candidate of those whose citations are exact. Raises BudgetExceededError where the budget did
+        not allow even one sample."""
+        if state.get("refused") and not state.get("drawn"):
+            raise BudgetExceededError(state["refused"], HINT)
+        found, drawn = state.get("candidates", []), state.get("drawn", 0)
+        exact, expert = exact_only(self.retriever.snapshot, found), self.experts[state["route"]]
+        share = self.allocation.of("sample")
         seconds = sum(step["seconds"] for step in state["trace"] if step["step"] == "sample")
-        step = {"step": "propose", "seconds": seconds, "candidates": len(found)}
-        if self.sampled:
-            step |= {"samples": drawn, "aggregator": self.share.aggregator, "stopped": stopped}
+        step: dict[str, Any] = {"step": "propose", "seconds": seconds, "candidates": len(found)}
+        if not self.sampled(expert):
+            best = max(exact, key=lambda c: c.confidence, default=None)
+        else:
+            stopped = state.get("stopped") or ("all drawn" if drawn >= share.samples else "decided")
+            step |= {"samples": drawn, "aggregator": share.aggregator, "stopped": stopped}
+            if share.aggregator in COMPOSED:
+                best, told = yield from self._composed(state, exact, drawn)
+                step |= told
+            else:
+                reward = partial(self.reward, state["question"], drawn=exact)
+                best = aggregator(share.aggregator, reward)(exact, drawn)
         return self._with({"chosen": [best] if best else [], "exact": len(exact)}, step)
 
-    def verify(self, state: State) -> State:
-        """The answer, or a refusal below the threshold."""
+    def _composed(
+        self, state: State, exact: Sequence[Candidate], drawn: int
+    ) -> Work[tuple[Candidate | None, dict[str, Any]]]:
+        """Fused or refined by the expert that the stage "aggregate" names, else by the one that answered."""
+        name = self.allocation.of("aggregate").model or state["route"]
+        composer = self.experts[name]
+        if not isinstance(composer, Composer):
+            raise UsageError(
+                f"The expert {name} cannot write an answer from drafts.",
+                'Name a chat model for the stage "aggregate", or vote: majority.',
+            )
+        given = (composer, state["question"], state["evidence"], exact, drawn)
+        if self.allocation.of("sample").aggregator == "fuse":
+            best, told = yield from fused(*given)
+        else:
+            rounds = (
+                self.allocation.of("aggregate").samples if "aggregate" in self.allocation.shares else ROUNDS
+            )
+            best, told = yield from refined(*given, rounds)
+        return next(iter(exact_only(self.retriever.snapshot, [best] if best else [])), None), told
+
+    def verify(self, state: State) -> Work[State]:
+        """The answer, or a refusal below the threshold; a judge's verdict can only lower the confidence."""
         found, exact = len(state.get("candidates", [])), state["exact"]
-        step = {"step": "verify", "exact": exact, "dropped": found - exact}
+        step: dict[str, Any] = {"step": "verify", "exact": exact, "dropped": found - exact}
+        chosen = list(state["chosen"])
+        caller = self._named("judge")
+        if caller is not None and chosen:
+            right = yield from self._judged(caller, state, chosen[0])
+            step["judged"] = right
+            if right is not None:
+                chosen[0] = replace(chosen[0], confidence=min(chosen[0].confidence, right))
         ledger = current_ledger()
         trace = [*state["trace"], step]
         if ledger.overshoot:
             trace.append({"step": "budget", "overshoot": ledger.overshoot})
-        answer = Answer(state["question"], "", (), 0.0, True, state["route"], ledger.spent, tuple(trace))
-        if state["chosen"]:
-            best = state["chosen"][0]
-            abstained = best.confidence < self.threshold
+        answer = Answer(state["asked"], "", (), 0.0, True, state["route"], ledger.spent, tuple(trace))
+        if chosen:
+            best = chosen[0]
+            abstained = best.confidence < self.threshold(self.experts[state["route"]])
             answer = replace(
                 answer, text="" if abstained else best.text, citations=best.citations,
                 confidence=best.confidence, abstained=abstained, route=best.expert,
             )  # fmt: skip
         return self._with({"answer": answer}, step)
 
+    def _judged(self, caller: Caller, state: State, chosen: Candidate) -> Work[float | None]:
+        try:
+            return (yield from judged(caller, self.prompts, state["question"], chosen, state["evidence"]))
+        except BudgetExceededError:
+            return None  # an answer that could not be judged is still one
+
+    def dearer(self, state: State) -> str | None:
+        """The expert that the question goes on to; None where the answer stands."""
+        if self.cascade is None:
+            return None
+        name = self.cascade.next(state["route"], state["answer"])
+        return None if name is None or name in state.get("tried", []) else name
+
+    def escalate(self, state: State) -> State:
+        """Begin again with the dearer expert, from the evidence that is there where it needs the same."""
+        name, tried = str(self.dearer(state)), [*state.get("tried", []), state["route"]]
+        step = {"step": "escalate", "from": state["route"], "expert": name}
+        fresh = {
+            "route": name,
+            "tried": tried,
+            "stopped": "",
+            "refused": "",
+            "candidates": None,
+            "drawn": None,
+        }
+        return self._with(cast(State, fresh), step)  # None begins a list and a count again
+
+    def same_evidence(self, state: State) -> bool:
+        """Whether the expert that took over needs what was gathered for the one before."""
+        return self.experts[state["tried"][-1]].needs == self.experts[state["route"]].needs
+
+    # --- what stages are given --------------------------------------------------------------------------
+
+    def _named(self, stage: str) -> Caller | None:
+        """The model that the allocation names for a stage."""
+        name = self.allocation.of(stage).model
+        return getattr(self.experts[name], "caller", None) if name in self.experts else None
+
+    def _caller(self, stage: str, expert: Expert) -> Caller | None:
+        """The model of a stage: the one named, else the expert's own where it is a chat model."""
+        if self.allocation.of(stage).model:
+            return self._named(stage)
+        caller = getattr(expert, "caller", None)
+        return caller if isinstance(caller, Caller) else None
+
+    def _queries(self, expert: Expert) -> int:
+        """How many queries a model may write."""
+        if expert.needs != "passages":
+            return 0
+        shares = self.allocation.shares
+        return shares["hop"].samples if "hop" in shares else self.search.hops - 1
+
     def _with(self, update: State, step: Step) -> State:
         self.told(step)
-        return {**update, "trace": [step]}
+        return {**update, "trace": [step], "spent": current_ledger().spent}
 
 
-def run(stages: Stages, question: str, where: str | None = None) -> State:
-    """All steps in turn, in this thread: the same as the graph gives, without LangGraph."""
-    state: State = {"question": question, "where": where, "trace": [], "candidates": [], "drawn": 0}
-    _add(state, stages.route(state))
-    _add(state, stages.retrieve(state))
-    while size := stages.round(state):
-        _add(state, stages.sample({**state, "size": size}))
-    _add(state, stages.aggregate(state))
-    _add(state, stages.verify(state))
-    return state
-
-
-def _add(state: State, update: State) -> None:
-    """As the graph does: lists and counts add up, other values take the old ones' place."""
-    for name, value in update.items():
-        if name in ("candidates", "drawn", "trace"):
-            state[name] += value  # type: ignore[literal-required]
-        else:
-            state[name] = value  # type: ignore[literal-required]
+def _in_turn(first: Sequence[Hit], second: Sequence[Hit]) -> tuple[Hit, ...]:
+    """The best of one, the best of the other, the second of one …"""
+    longest = max(len(first), len(second))
+    pairs = ((hits[n] for hits in (first, second) if n < len(hits)) for n in range(longest))
+    return tuple(hit for pair in pairs for hit in pair)

@@ -6,9 +6,21 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from agentmtl.cli.answering import (
+    AggregatorFlag,
+    Answering,
+    AnsweringFlag,
+    BudgetFlag,
+    DemonstrationsFlag,
+    LlmFlag,
+    MaxTokensFlag,
+    SamplesFlag,
+    TaskFlag,
+    UpdaterFlag,
+    agent_of,
+)
 from agentmtl.cli.output import (
     BackendFlag,
-    ExpertFlag,
     IndexFlag,
     JsonFlag,
     JudgeFlag,
@@ -20,12 +32,16 @@ from agentmtl.cli.output import (
     settings_from,
     tell,
 )
-from agentmtl.schema import SCHEMA_VERSION
+from agentmtl.errors import UsageError
+from agentmtl.schema import SCHEMA_VERSION, Answer
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from agentmtl.agent.agent import Agent
-    from agentmtl.experts.expert import Expert
-    from agentmtl.schema import Answer, Citation, Usage
+    from agentmtl.agent.conversation import Session
+    from agentmtl.agent.streaming import Event
+    from agentmtl.schema import Citation, Usage
 
 ABSTAINED = 3
 
@@ -41,21 +57,25 @@ def ask(
         float | None,
         typer.Option("--threshold", help="Abstain below this confidence; -1 is the calibrated one."),
     ] = None,
-    expert: ExpertFlag = "auto",
+    expert: AnsweringFlag = "auto",
     judge: JudgeFlag = "none",
-    llm: Annotated[
-        str | None,
-        typer.Option("--llm", help="A chat model: vllm:MODEL@URL, or PROVIDER:MODEL.", metavar="NAME"),
-    ] = None,
-    samples: Annotated[int, typer.Option("--samples", help="Of the chat model, at most.", min=1)] = 1,
-    aggregator: Annotated[
-        str, typer.Option("--aggregator", help="Of samples: majority, weighted or best-of-n.")
-    ] = "majority",
-    max_tokens: Annotated[int, typer.Option("--max-tokens", help="Of one sample.", min=1)] = 256,
-    budget: Annotated[
-        str | None,
-        typer.Option("--budget", help="What it may cost: calls=20,tokens=4000,usd=.02,seconds=3"),
-    ] = None,
+    llm: LlmFlag = None,
+    samples: SamplesFlag = 1,
+    aggregator: AggregatorFlag = "majority",
+    updater: UpdaterFlag = "auto",
+    max_tokens: MaxTokensFlag = 256,
+    budget: BudgetFlag = None,
+    task: TaskFlag = "",
+    demonstrations: DemonstrationsFlag = 4,
+    session: Annotated[
+        str, typer.Option("--session", help="The conversation it belongs to; kept in the log.")
+    ] = "",
+    run: Annotated[
+        str, typer.Option("--run", help="Keep every step on disk under this name, and go on where it was.")
+    ] = "",
+    stream: Annotated[
+        bool, typer.Option("--stream", help="Show steps and words as they come; with --json, a line each.")
+    ] = False,
     show_prompt: Annotated[
         bool, typer.Option("--show-prompt", help="Print what the chat model would be sent, and stop.")
     ] = False,
@@ -75,45 +95,62 @@ def ask(
 
       agentmtl ask "When was the bridge opened?" --index indexes/docs --llm vllm:MODEL --show-prompt
     """
-    from agentmtl.agent.agent import Agent
     from agentmtl.retrieval.index import Index
-    from agentmtl.schema import Share
-    from agentmtl.spending import parse_budget
 
     settings = settings_from(hops=hops, threshold=threshold, backend=backend, log=False if no_log else None)
     opened = Index.open(index_folder(index), backend=settings.backend)
-    agent = Agent(
-        opened,
-        hops=settings.hops,
-        threshold=settings.threshold,
-        log=settings.log,
-        expert=expert if llm is None else _chat_expert(llm, max_tokens, settings.prompts),
-        judge=judge,
-        share=Share(samples=samples, aggregator=aggregator),
-        budget=parse_budget(budget) if budget else None,
-        backend=settings.backend,
+    given = Answering(
+        expert, judge, llm, samples, aggregator, updater, max_tokens, budget, task, demonstrations
     )
+    agent = agent_of(opened, settings, given)
     if show_prompt:
         _show_prompt(agent.messages(question, where=where), as_json)
         return
-    answer = agent.ask(question, where=where)
+    talk = agent.session(session) if session else None
+    if stream and run:
+        raise UsageError("A run that is kept is not streamed.", "Leave out --stream or --run.")
+    if stream:
+        answer = _watched(agent.stream(question, where=where, session=talk), as_json)
+    else:
+        answer = agent.ask(question, where=where, session=talk, run=run)
     if as_json:
         emit(answer.to_json())
     else:
-        show(answer, agent)
+        show(answer, agent, talk)
     if answer.abstained:
         raise typer.Exit(ABSTAINED)
 
 
-def _chat_expert(name: str, max_tokens: int, prompts: str) -> Expert:
-    """A chat model as the expert that answers."""
-    from agentmtl.experts.calling import Caller
-    from agentmtl.experts.chat import ChatExpert
-    from agentmtl.experts.prompting import prompts_in
-    from agentmtl.integrations.models import open_chat_model
+def _watched(events: Iterator[Event], as_json: bool) -> Answer:
+    """The answer at the end of the events, each shown as it comes: for people on stderr."""
+    writing = False
+    for event in events:
+        if isinstance(event, Answer):
+            return event
+        if as_json:
+            emit({"schema": SCHEMA_VERSION, **event})
+        elif event["step"] == "token":
+            typer.echo(event["text"], nl=False, err=True)
+            writing = True
+        else:
+            tell(("\n" if writing else "") + _told(event))
+            writing = False
+    raise AssertionError("the last event is the answer")
 
-    caller = Caller(open_chat_model(name), name.partition("@")[0], max_tokens=max_tokens)
-    return ChatExpert(caller, prompts=prompts_in(prompts))
+
+def _told(step: Event) -> str:
+    """A step in a line: its name and what of it is short."""
+    assert not isinstance(step, Answer)
+    short = {name: value for name, value in step.items() if name != "step"}
+    parts = []
+    for name, value in short.items():
+        if isinstance(value, list):
+            value = len(value) if name in ("passages", "examples") else ", ".join(map(str, value))
+        if isinstance(value, float):
+            value = f"{value:.2f}"
+        if value not in ("", {}, None):
+            parts.append(f"{name} {value}")
+    return dim(f"{step['step']}: " + "; ".join(parts))
 
 
 def _show_prompt(messages: list[tuple[str, str]], as_json: bool) -> None:
@@ -128,8 +165,12 @@ def _show_prompt(messages: list[tuple[str, str]], as_json: bool) -> None:
         tell("The embedded experts are sent no prompt; give --llm.")
 
 
-def show(answer: Answer, agent: Agent) -> None:
-    """The answer for people: text, then every citation with its place."""
+def show(answer: Answer, agent: Agent, session: Session | None = None) -> None:
+    """The answer for people: text, then every citation with its place; what was looked up, where that is not
+    what was asked."""
+    alone = next((s["question"] for s in answer.trace if s["step"] == "rewrite"), answer.question)
+    if session is not None and alone != answer.question:
+        tell(dim(f"looked up: {alone}"))
     if answer.abstained:
         tell(
             f"No answer: the evidence does not suffice (confidence {answer.confidence:.2f}, "

@@ -108,7 +108,8 @@ def purge(
     yes: Annotated[bool, typer.Option("--yes", help="Do it; without this, only say what would go.")] = False,
     as_json: JsonFlag = False,
 ) -> None:
-    """Erase the log: every question, answer and quoted text, from the file's bytes as well.
+    """Erase the log: every question, answer and quoted text, from the file's bytes as well; and the steps
+    of runs that `ask --run` keeps.
 
     Examples:
 
@@ -117,11 +118,13 @@ def purge(
       agentmtl log purge --yes
     """
     from agentmtl.agent.journal import Journal
+    from agentmtl.agent.runs import Runs
 
     journal = Journal()
     count = journal.count()
     if yes:
         journal.purge()
+        Runs().purge()
     if as_json:
         emit({"schema": SCHEMA_VERSION, "entries": count, "purged": yes})
     elif yes:

@@ -7,24 +7,28 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from contextvars import copy_context
 from dataclasses import dataclass
+from functools import partial, reduce
 from math import ceil
+from operator import add
 from time import perf_counter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from agentmtl.errors import BudgetExceededError, ModelError, UsageError
 from agentmtl.schema import Usage
 from agentmtl.spending import Call, Ledger, Reservation, current_ledger
+from agentmtl.work import Wait
 
 if TYPE_CHECKING:
     from langchain_core.language_models.chat_models import BaseChatModel
-    from langchain_core.messages import BaseMessage
+    from langchain_core.messages import AIMessageChunk, BaseMessage
     from langchain_core.outputs import ChatGeneration, LLMResult
 
+Tell: TypeAlias = Callable[[str, str], None]  # (purpose, piece of an output)
 FORBID = "AGENTMTL_NO_MODEL_CALLS"  # set to 1: models that are not declared harmless are not called
 _BYTES_A_TOKEN, _TOKENS_A_MESSAGE = 3, 8  # more than real tokenisers need for prose
 
@@ -72,7 +76,8 @@ class Caller:
         return "n" in type(self.model).model_fields
 
     def call(self, messages: Sequence[BaseMessage], purpose: str, n: int = 1, **options: Any) -> list[Sample]:
-        """`n` outputs, in one request where the model can, else in n that run at the same time.
+        """`n` outputs, in one request where the model can, else in n that run at the same time; fewer where
+        the budget allows some of these and not all.
 
         Raises BudgetExceededError before a request that may cost too much, and where its answer comes after
         the deadline; ModelError where the model fails.
@@ -85,7 +90,7 @@ class Caller:
                 pool.submit(copy_context().run, self._once, ledger, messages, purpose, 1, options)
                 for _ in range(n)
             ]
-            return [sample for job in jobs for sample in job.result()]
+        return _those_made([job.exception() or job.result() for job in jobs])
 
     async def acall(
         self, messages: Sequence[BaseMessage], purpose: str, n: int = 1, **options: Any
@@ -95,36 +100,76 @@ class Caller:
         if self.many or n == 1:
             return await self._aonce(ledger, messages, purpose, n, options)
         jobs = [self._aonce(ledger, messages, purpose, 1, options) for _ in range(n)]
-        return [sample for samples in await asyncio.gather(*jobs) for sample in samples]
+        return _those_made(await asyncio.gather(*jobs, return_exceptions=True))
 
     def _once(
         self, ledger: Ledger, messages: Sequence[BaseMessage], purpose: str, n: int, options: dict[str, Any]
     ) -> list[Sample]:
-        with self._spending(ledger, messages, purpose, n) as spending:
-            result = within(ledger, lambda: self.model.generate([list(messages)], **self._given(n, options)))
-            return spending.done(result)
+        prompt = self.count(messages) if ledger.limits_prompts else 0
+        n = self._affordable(ledger, prompt, n)
+        with self._spending(ledger, messages, purpose, n, prompt) as spending:
+            given = self._given(n, options)
+            if ledger.on_token is not None and n == 1:
+                request = partial(self._streamed, ledger.on_token, messages, purpose, given)
+            else:
+                request = partial(self.model.generate, [list(messages)], **given)
+            return spending.done(within(ledger, request))
 
     async def _aonce(
         self, ledger: Ledger, messages: Sequence[BaseMessage], purpose: str, n: int, options: dict[str, Any]
     ) -> list[Sample]:
-        with self._spending(ledger, messages, purpose, n) as spending:
-            request = self.model.agenerate([list(messages)], **self._given(n, options))
+        # Counting may be a request of its own.
+        prompt = await asyncio.to_thread(self.count, messages) if ledger.limits_prompts else 0
+        n = self._affordable(ledger, prompt, n)
+        with self._spending(ledger, messages, purpose, n, prompt) as spending:
+            given = self._given(n, options)
+            if ledger.on_token is not None and n == 1:
+                request = self._astreamed(ledger.on_token, messages, purpose, given)
+            else:
+                request = self.model.agenerate([list(messages)], **given)
             try:
                 result = await asyncio.wait_for(request, ledger.seconds_left)
             except TimeoutError as error:
                 raise late(ledger) from error
             return spending.done(result)
 
+    def _streamed(
+        self, tell: Tell, messages: Sequence[BaseMessage], purpose: str, given: dict[str, Any]
+    ) -> LLMResult:
+        """One output, told piece by piece as it is written."""
+        pieces = []
+        for piece in self.model.stream(list(messages), **given):
+            pieces.append(piece)
+            tell(purpose, str(piece.text))
+        return _joined(pieces)
+
+    async def _astreamed(
+        self, tell: Tell, messages: Sequence[BaseMessage], purpose: str, given: dict[str, Any]
+    ) -> LLMResult:
+        """`_streamed` without blocking the event loop."""
+        pieces = []
+        async for piece in self.model.astream(list(messages), **given):
+            pieces.append(piece)
+            tell(purpose, str(piece.text))
+        return _joined(pieces)
+
+    def _affordable(self, ledger: Ledger, prompt: int, n: int) -> int:
+        """How many of `n` samples of one request the budget allows; at least 1, which may yet be refused."""
+        for count in range(n, 1, -1):
+            most = count * self.max_tokens
+            if ledger.affords(tokens=prompt + most, usd=self.price.usd(prompt, most)):
+                return count
+        return 1
+
     def _given(self, n: int, options: dict[str, Any]) -> dict[str, Any]:
         return {"max_tokens": self.max_tokens, **({"n": n} if self.many else {}), **options}
 
     @contextmanager
     def _spending(
-        self, ledger: Ledger, messages: Sequence[BaseMessage], purpose: str, n: int
+        self, ledger: Ledger, messages: Sequence[BaseMessage], purpose: str, n: int, prompt: int
     ) -> Iterator[_Spending]:
         if os.environ.get(FORBID, "") not in ("", "0") and not getattr(self.model, "harmless", False):
             raise UsageError(f"The model {self.name} may not be called.", f"Unset {FORBID}.")
-        prompt = self.count(messages)
         most = n * self.max_tokens
         with ledger.reserve(tokens=prompt + most, usd=self.price.usd(prompt, most)) as reservation:
             spending = _Spending(self, ledger, messages, purpose, reservation, perf_counter())
@@ -140,10 +185,24 @@ class Caller:
                     "See whether it runs and its key is right: agentmtl experts list --check",
                 ) from error
 
+    def wait(self, messages: Sequence[BaseMessage], purpose: str, n: int = 1, **options: Any) -> Wait:
+        """`call` or `acall`, for a step that is written once for both."""
+        return Wait(
+            lambda: self.call(messages, purpose, n, **options),
+            lambda: self.acall(messages, purpose, n, **options),
+        )
+
+    def fits(self, messages: Sequence[BaseMessage]) -> bool:
+        """Whether a prompt and one output have room in the model's window, where that is known (its
+        `context_window`, in tokens)."""
+        window = getattr(self.model, "context_window", None)
+        return window is None or self.count(messages) + self.max_tokens <= int(window)
+
     def affords(self, messages: Sequence[BaseMessage], n: int = 1) -> bool:
         """Whether the budget allows `n` samples now."""
-        prompt, most = self.count(messages), n * self.max_tokens
-        return current_ledger().affords(tokens=prompt + most, usd=self.price.usd(prompt, most))
+        ledger, most = current_ledger(), n * self.max_tokens
+        prompt = self.count(messages) if ledger.limits_prompts else 0
+        return ledger.affords(tokens=prompt + most, usd=self.price.usd(prompt, most))
 
     def count(self, messages: Sequence[BaseMessage]) -> int:
         """Tokens of a prompt: as the model counts them where it can (`count_prompt_tokens`), else an estimate
@@ -180,6 +239,28 @@ class _Spending:
                 usage or Usage(calls=1, seconds=perf_counter() - self.started), error,
             )
         )  # fmt: skip
+
+
+def _those_made(results: Sequence[list[Sample] | BaseException]) -> list[Sample]:
+    """The outputs of requests that ran at the same time; all have ended, for what one spent must be known.
+
+    Raises what one raised; a budget's refusal only where it refused all.
+    """
+    errors = [result for result in results if isinstance(result, BaseException)]
+    made = [sample for result in results if isinstance(result, list) for sample in result]
+    for error in errors:
+        if not made or not isinstance(error, BudgetExceededError):
+            raise error
+    return made
+
+
+def _joined(pieces: Sequence[AIMessageChunk]) -> LLMResult:
+    """A stream's pieces as the one output that they are."""
+    from langchain_core.messages import AIMessageChunk
+    from langchain_core.outputs import ChatGeneration, LLMResult
+
+    whole = reduce(add, pieces[1:], pieces[0]) if pieces else AIMessageChunk(content="")
+    return LLMResult(generations=[[ChatGeneration(message=whole)]])
 
 
 def within(ledger: Ledger, request: Any) -> Any:

@@ -10,7 +10,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from math import exp
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from agentmtl.experts.calling import Caller, Sample
 from agentmtl.experts.expert import Needs
@@ -21,9 +21,12 @@ from agentmtl.index.tokens import words
 from agentmtl.ingest.sentences import split_sentences
 from agentmtl.schema import Candidate, Citation, Evidence, Hit
 from agentmtl.tasks import Task
+from agentmtl.work import Work, later, now
 
 if TYPE_CHECKING:
     from langchain_core.messages import BaseMessage
+
+Revision: TypeAlias = Literal["fuse", "refine"]
 
 NO_ANSWER = "no answer"
 _UNSURE = 0.5  # of a sample whose model gives no probabilities
@@ -65,13 +68,13 @@ class ChatExpert:
         passages: int = PASSAGES,
     ) -> None:
         self.name, self.card = caller.name, card
-        self._caller, self._prompts = caller, prompts or Prompts()
+        self.caller, self._prompts = caller, prompts or Prompts()
         self._task, self._passages = task, passages
 
     @property
     def many(self) -> bool:
         """Whether one request draws several samples."""
-        return self._caller.many
+        return self.caller.many
 
     def propose(
         self, question: str, evidence: Evidence, demonstrations: Sequence[Hit] = (), n: int = 1
@@ -80,33 +83,52 @@ class ChatExpert:
 
         Raises what `Caller.call` raises. A repair that the budget does not allow is left out.
         """
-        asked = self._asked(question, evidence, demonstrations)
-        if asked is None:
-            return []
-        found = []
-        for sample in self._caller.call(asked.messages, "sample", n):
-            reply = parse(sample.text, len(asked.hits))
-            if reply.problem and self._may_repair(asked, sample, reply):
-                sample = self._caller.call(self._again(asked, sample, reply), "repair")[0]
-                reply = parse(sample.text, len(asked.hits))
-            found.append(self._candidate(asked, sample, reply))
-        return [candidate for candidate in found if candidate is not None]
+        return now(self._proposed(question, evidence, demonstrations, n))
 
     async def apropose(
         self, question: str, evidence: Evidence, demonstrations: Sequence[Hit] = (), n: int = 1
     ) -> list[Candidate]:
         """`propose` without blocking the event loop."""
+        return await later(self._proposed(question, evidence, demonstrations, n))
+
+    def _proposed(
+        self, question: str, evidence: Evidence, demonstrations: Sequence[Hit], n: int
+    ) -> Work[list[Candidate]]:
         asked = self._asked(question, evidence, demonstrations)
         if asked is None:
             return []
         found = []
-        for sample in await self._caller.acall(asked.messages, "sample", n):
-            reply = parse(sample.text, len(asked.hits))
-            if reply.problem and self._may_repair(asked, sample, reply):
-                sample = (await self._caller.acall(self._again(asked, sample, reply), "repair"))[0]
-                reply = parse(sample.text, len(asked.hits))
-            found.append(self._candidate(asked, sample, reply))
+        for sample in (yield self.caller.wait(asked.messages, "sample", n)):
+            found.append((yield from self._read(asked, sample)))
         return [candidate for candidate in found if candidate is not None]
+
+    def revised(
+        self, question: str, evidence: Evidence, drafts: Sequence[str], purpose: Revision
+    ) -> Work[Candidate | None]:
+        """A candidate made of others: with "fuse" of several `drafts`, with "refine" of one. None where the
+        model says nothing that can be cited. Raises what `Caller.call` raises."""
+        asked = self._asked(question, evidence, (), purpose, drafts)
+        if asked is None:
+            return None
+        (sample,) = yield self.caller.wait(asked.messages, purpose)
+        return (yield from self._read(asked, sample))
+
+    def room(self, question: str, evidence: Evidence, drafts: Sequence[str]) -> int:
+        """How many of the drafts, from the first, a prompt to fuse them has room for; at least one."""
+        for count in range(len(drafts), 1, -1):
+            asked = self._asked(question, evidence, (), "fuse", drafts[:count])
+            if asked is None or self.caller.fits(asked.messages):
+                return count
+        return min(1, len(drafts))
+
+    def _read(self, asked: _Asked, sample: Sample) -> Work[Candidate | None]:
+        """What a sample says; sent back once where it cannot be used and the budget allows it."""
+        reply = parse(sample.text, len(asked.hits))
+        again = self._again(asked, sample, reply) if reply.problem else []
+        if again and self.caller.affords(again):
+            (sample,) = yield self.caller.wait(again, "repair")
+            reply = parse(sample.text, len(asked.hits))
+        return self._candidate(asked, sample, reply)
 
     def messages(
         self, question: str, evidence: Evidence, demonstrations: Sequence[Hit] = ()
@@ -115,13 +137,21 @@ class ChatExpert:
         asked = self._asked(question, evidence, demonstrations)
         return list(asked.messages) if asked else []
 
-    def _asked(self, question: str, evidence: Evidence, demonstrations: Sequence[Hit]) -> _Asked | None:
+    def _asked(
+        self,
+        question: str,
+        evidence: Evidence,
+        demonstrations: Sequence[Hit],
+        purpose: Literal["answer"] | Revision = "answer",
+        drafts: Sequence[str] = (),
+    ) -> _Asked | None:
         hits = evidence.passages[: self._passages]
         if not hits:
             return None
         messages = answer_messages(
-            self._prompts, question, evidence, demonstrations, task=self._task, passages=self._passages
-        )
+            self._prompts, question, evidence, demonstrations, task=self._task, passages=self._passages,
+            form=f"{purpose}-user", drafts=drafts,
+        )  # fmt: skip
         return _Asked(question, hits, messages)
 
     def _again(self, asked: _Asked, sample: Sample, reply: Reply) -> list[BaseMessage]:
@@ -129,9 +159,6 @@ class ChatExpert:
 
         text = self._prompts.render("repair-user", problem=reply.problem, count=len(asked.hits))
         return [*asked.messages, AIMessage(sample.text), HumanMessage(text)]
-
-    def _may_repair(self, asked: _Asked, sample: Sample, reply: Reply) -> bool:
-        return self._caller.affords(self._again(asked, sample, reply))
 
     def _candidate(self, asked: _Asked, sample: Sample, reply: Reply) -> Candidate | None:
         if not reply.answer:

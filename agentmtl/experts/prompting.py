@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from agentmtl.errors import UsageError
-from agentmtl.experts.quoting import quoted
+from agentmtl.experts.quoting import quoted as quoted
 from agentmtl.schema import Demonstration, Evidence, Hit
 from agentmtl.tasks import Task
 
@@ -130,14 +130,20 @@ def answer_messages(
     *,
     task: Task | None = None,
     passages: int = PASSAGES,
+    form: str = "answer-user",
+    drafts: Sequence[str] = (),
 ) -> tuple[BaseMessage, ...]:
-    """What a model is sent to answer from the first `passages` of the evidence."""
+    """What a model is sent to answer from the first `passages` of the evidence; by the prompt `form`, which
+    may show drafts of an answer, quoted as well."""
     from langchain_core.messages import HumanMessage, SystemMessage
 
     blocks, shown = blocks_of(evidence.passages[:passages]), examples_of(demonstrations)
-    nonce = nonce_for([question, *_texts(blocks, shown)])
+    proposed = [quoted(draft) for draft in drafts]
+    nonce = nonce_for([question, *proposed, *_texts(blocks, shown)])
     system = prompts.render("answer-system", task=task, nonce=nonce)
-    user = prompts.render("answer-user", blocks=blocks, question=question, demonstrations=shown, nonce=nonce)
+    user = prompts.render(
+        form, blocks=blocks, question=question, demonstrations=shown, nonce=nonce, drafts=proposed
+    )
     return SystemMessage(system), HumanMessage(user)
 
 

@@ -19,6 +19,7 @@ from weakref import WeakKeyDictionary
 import httpx
 
 from agentmtl.errors import ModelError
+from agentmtl.integrations.http_slots import SlotTransport
 
 _HINT = "See whether the server runs: curl {url}/models"
 _DETAIL = 300  # characters of a server's own message that are shown
@@ -171,8 +172,9 @@ class VllmHttp:
         loop = asyncio.get_running_loop()
         with self._lock:
             if loop not in self._async:
-                limits = httpx.Limits(max_connections=None, max_keepalive_connections=64)
-                self._async[loop] = httpx.AsyncClient(headers=self._headers, trust_env=False, limits=limits)
+                self._async[loop] = httpx.AsyncClient(
+                    headers=self._headers, trust_env=False, transport=SlotTransport()
+                )
             return self._async[loop]
 
     def _failed(self, attempt: int, error: httpx.TransportError) -> None:

@@ -84,6 +84,7 @@ ENCODINGS: dict[str, Callable[[str], str]] = {
 _BRACKETS = str.maketrans("【〔⁅⟦】〕⁆⟧〈《«⟨〉》»⟩│┃¦∣", "[" * 4 + "]" * 4 + "<" * 4 + ">" * 4 + "|" * 4)
 _LINES = str.maketrans(dict.fromkeys("\u2028\u2029\x85\x0b\x0c", "\n"))
 _ORDER = re.compile(r"<[|/!?]?\w|\[/?(?:[A-Z][A-Z_]+|gMASK)\]")  # a tag: whatever comes after it is obeyed
+_STARTS = {"examples": "Example: |Output: ", "answers": "- "}  # of the lines of a section
 _MARK = re.compile(r"\[\s*\d+(?:\s*,\s*\d+)*\s*\]")
 
 
@@ -98,7 +99,7 @@ def orders_in(text: str) -> list[str]:
     fence = re.search(r"lines that hold ([0-9a-f]{16})", text)
     nonce = fence[1] if fence else re.findall(r"^=== \w+ ([0-9a-f]{16})$", text, re.M)[:1]
     nonce = nonce if isinstance(nonce, str) else "".join(nonce)
-    lines, inside, expected, orders = careless(text).split("\n"), "", 1, list[str]()
+    lines, inside, expected, orders = careless(text).split("\n"), "", 0, list[str]()
     for at, line in enumerate(lines):
         rest = "\n".join(lines[at:])
         section = re.fullmatch(rf"=== (examples|documents|answers|end) {nonce}", line) if nonce else None
@@ -106,13 +107,11 @@ def orders_in(text: str) -> list[str]:
             inside = "" if section[1] == "end" else section[1]
         elif line.startswith("===") or (tag := _ORDER.search(line)):
             orders.append(rest if line.startswith("===") else rest[tag.start() :])  # type: ignore[union-attr]
-        elif inside == "documents":
-            start = re.match(rf"\[{expected}\] ", line)
-            expected += 1
+        elif inside:
+            expected += inside == "documents"
+            start = re.match(rf"\[{expected}\] " if inside == "documents" else _STARTS[inside], line)
             if start is None or _MARK.search(line[start.end() :]):
                 orders.append(rest)
-        elif inside == "examples" and (not line.startswith(("Example: ", "Output: ")) or _MARK.search(line)):
-            orders.append(rest)
     questions = [line for line in lines if line.startswith("Question:")]
     return orders + questions[1:]
 

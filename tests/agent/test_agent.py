@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from agentmtl import Agent, Candidate, Chunking, Citation, Document, Evidence, Hit, Index
+from agentmtl import Agent, Answer, Candidate, Chunking, Citation, Document, Evidence, Hit, Index
 from agentmtl.agent.citations import is_exact
 from agentmtl.agent.journal import Journal
 from agentmtl.errors import FilterError, StorageError, UsageError
@@ -50,6 +52,10 @@ def index(tmp_path: Path) -> Index:
     return made
 
 
+def retrieved(answer: Answer) -> Mapping[str, Any]:
+    return next(step for step in answer.trace if step["step"] == "retrieve")
+
+
 def test_a_two_hop_question_is_answered_from_both_documents(tmp_path: Path) -> None:
     index = Index.create(tmp_path / "index", backend="torch-fp32")
     index.add(DOCUMENTS)
@@ -57,8 +63,8 @@ def test_a_two_hop_question_is_answered_from_both_documents(tmp_path: Path) -> N
     answer = Agent(index, threshold=0.0, expert="sentences").ask(question)
     assert {c.source for c in answer.citations} >= {"h4", "harrison"}
     assert "Foulby" in answer.text
-    assert answer.trace[0]["hops"] == [1, 2]
-    assert "John Harrison" in answer.trace[0]["bridges"]
+    assert retrieved(answer)["hops"] == [1, 2]
+    assert "John Harrison" in retrieved(answer)["bridges"]
     question = "In which village was the builder of the H4 timekeeper born?"
     read = Agent(index, threshold=0.0, backend="torch-fp32").ask(question)
     assert read.route == "reader" and [c.source for c in read.citations] == ["h4", "harrison"]
@@ -69,7 +75,7 @@ def test_a_two_hop_question_is_answered_from_both_documents(tmp_path: Path) -> N
 def test_one_hop_stays_with_the_first_evidence(index: Index) -> None:
     answer = Agent(index, hops=1, threshold=0.0).ask("Who designed the polar ship Fram?")
     assert "Colin Archer" in answer.text
-    assert answer.trace[0]["hops"] == [1]
+    assert retrieved(answer)["hops"] == [1]
 
 
 def test_every_citation_is_an_exact_span_of_the_stored_text(index: Index) -> None:
@@ -195,7 +201,7 @@ def test_the_log_keeps_what_was_asked_and_purge_erases_the_bytes(index: Index) -
         "Where was Colin Archer born?",
     ]
     assert newest[0].evidence[0]["text"] and journal.get(newest[0].id) == newest[0]
-    assert b"Archer" in journal.path.read_bytes()
+    assert any(b"Archer" in path.read_bytes() for path in journal.path.parent.iterdir())
     journal.purge()
     assert journal.count() == 0 and journal.newest(1) == []
     for path in journal.path.parent.iterdir():

@@ -12,19 +12,20 @@ from langgraph.checkpoint.memory import InMemorySaver
 
 from agentmtl import Agent, Index
 from agentmtl.agent.graph import compile_graph, serializer
-from agentmtl.agent.stages import Step
+from agentmtl.agent.state import Step
 from agentmtl.experts.calling import Caller
 from agentmtl.experts.chat import ChatExpert
 from agentmtl.experts.fake import FakeChatModel
-from agentmtl.schema import Answer, Budget, Share
+from agentmtl.schema import Answer, Budget
 from agentmtl.spending import Ledger
+from tests.agent.test_sampling import drawing
 
 QUESTION = "Where was John Harrison born?"
 
 
 def agent(index: Index, samples: int = 5, replies: Any = None) -> Agent:
     fake = FakeChatModel(replies=replies or ["Foulby [1]", "Larvik [1]", "Foulby [1]"])
-    return Agent(index, expert=ChatExpert(Caller(fake, "fake")), share=Share(samples=samples))
+    return Agent(index, expert=ChatExpert(Caller(fake, "fake")), allocation=drawing(samples))
 
 
 def same(one: Answer, other: Answer) -> bool:
@@ -47,7 +48,9 @@ def test_every_step_is_told_as_it_ends(index: Index) -> None:
     told: list[Step] = []
     made = agent(index)
     compile_graph(made.stages(told.append)).invoke({"question": QUESTION})
-    assert [step["step"] for step in told] == ["retrieve", "sample", "sample", "propose", "verify"]
+    assert [step["step"] for step in told] == [
+        "route", "plan", "retrieve", "sample", "sample", "propose", "verify",
+    ]  # fmt: skip
 
 
 def test_a_model_that_draws_one_gets_a_send_for_each(index: Index, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -32,11 +32,15 @@ from agentmtl.integrations.middleware import (
 )
 from agentmtl.integrations.tools import ask_tool, search_tool
 from agentmtl.routing.description import DescriptionRouter, described
-from agentmtl.schema import Answer, Evidence, Share
+from agentmtl.schema import Allocation, Answer, Evidence, Share
 from agentmtl.trunk import load_encoder
 from tests.agent.obedient import ATTACKS, ENCODINGS, PAYLOAD, QUESTION, Obedient, orders_in
 
 HONEST = Document("honest", "John Harrison was born in Foulby. He made clocks.", "John Harrison", {"n": -1})
+VOTE = Allocation({"sample": Share(samples=3)})
+EVERYTHING = Allocation(
+    {"sample": Share(samples=3, aggregator="refine"), "hop": Share(samples=1), "judge": Share("obedient")}
+)
 ASKED: Any = {"messages": [("user", QUESTION)]}
 CARDS = {"people": "Where people were born and who they were.", "root": "Rules, kings and deleted indexes."}
 
@@ -106,12 +110,14 @@ def test_there_are_many_hostile_passages() -> None:
 @pytest.mark.parametrize("step", STEPS)
 @pytest.mark.parametrize("cites", [0, 1, 2], ids=["obedient", "gullible, 1", "gullible, 2"])
 def test_an_answer_forges_no_citation_and_keeps_its_route(index: Index, cites: int, step: int) -> None:
-    """`Agent.ask` with three samples, and the embedded answerer over the same passages."""
+    """`Agent.ask`: by vote; with hops, refining and judging by the model as well; by the embedded
+    answerer."""
     counted = Counter(passages=0, obeyed=0, forged=0, routes=0, answered=0)
     model = Obedient(gullible=cites > 0, cites=cites)
     expert = ChatExpert(Caller(model, "obedient", max_tokens=2000))
     for made in (
-        Agent(index, hops=1, expert=expert, share=Share(samples=3), threshold=0.0),
+        Agent(index, hops=1, expert=expert, allocation=VOTE, threshold=0.0),
+        Agent(index, hops=2, expert=expert, allocation=EVERYTHING, threshold=0.0),
         Agent(index, hops=1, expert="sentences", threshold=0.0),
     ):
         for n in range(0, len(PASSAGES), step):
@@ -123,7 +129,7 @@ def test_an_answer_forges_no_citation_and_keeps_its_route(index: Index, cites: i
     counted["obeyed"] = len(model.obeyed)
     print(f"\nask, {f'gullible, {cites}' if cites else 'obedient'}: {dict(counted)}")
     assert counted["forged"] == counted["routes"] == counted["obeyed"] == 0
-    assert counted["answered"] > counted["passages"] / 2, "both answer: a refusal forges nothing either"
+    assert counted["answered"] > counted["passages"] / 3, "models answer too: a refusal forges nothing"
 
 
 @pytest.mark.parametrize("step", STEPS)

@@ -16,17 +16,22 @@ from agentmtl.experts.calling import Caller
 from agentmtl.experts.chat import ChatExpert
 from agentmtl.experts.fake import FakeChatModel
 from agentmtl.integrations.models import open_chat_model
-from agentmtl.schema import Answer, Budget, Share
+from agentmtl.schema import Allocation, Answer, Budget, Share
 
 QUESTION = "Where was John Harrison born?"
 RIGHT, WRONG, LOST = "Foulby [1]", "Larvik [1]", "Paris"
+
+
+def drawing(samples: int, aggregator: str = "majority") -> Allocation:
+    """So many samples, and the later hops by the embedded search."""
+    return Allocation({"sample": Share("", samples, aggregator), "hop": Share("embedded")})
 
 
 def agent(
     index: Index, replies: list[str], samples: int = 1, budget: Budget | None = None, log: bool = False
 ) -> Agent:
     expert = ChatExpert(Caller(FakeChatModel(replies=replies), "fake", max_tokens=8))
-    return Agent(index, expert=expert, share=Share(samples=samples), budget=budget, log=log)
+    return Agent(index, expert=expert, allocation=drawing(samples), budget=budget, log=log)
 
 
 def proposed(answer: Answer) -> Mapping[str, Any]:
@@ -44,10 +49,10 @@ def test_the_answer_of_most_samples_is_given_with_its_share(index: Index) -> Non
 def test_the_best_by_reward_can_be_in_the_minority(index: Index) -> None:
     vague = "It is said that John Harrison was perhaps born in the town called Larvik [1]"
     expert = ChatExpert(Caller(FakeChatModel(replies=[vague, RIGHT, vague]), "fake", max_tokens=20))
-    made = Agent(index, expert=expert, share=Share(samples=3, aggregator="best-of-n"))
+    made = Agent(index, expert=expert, allocation=drawing(3, "best-of-n"))
     assert made.ask(QUESTION).text == RIGHT
     with pytest.raises(UsageError, match="no aggregator"):
-        Agent(index, share=Share(aggregator="loudest"))
+        Agent(index, allocation=drawing(1, "loudest"))
 
 
 def test_drawing_stops_where_the_vote_is_decided(index: Index) -> None:
@@ -83,7 +88,7 @@ def test_from_the_command_line(index: Index, capsys: pytest.CaptureFixture[str])
     where = ["--index", str(index.folder)]
     assert run(["ask", QUESTION, *where, "--llm", f"fake:{RIGHT}", "--samples", "3", "--json"]) == 0
     told = json.loads(capsys.readouterr().out)
-    assert told["answer"] == RIGHT and told["usage"]["calls"] == 1 and told["route"].startswith("fake")
+    assert told["answer"] == RIGHT and told["usage"]["calls"] == 2 and told["route"].startswith("fake")
     assert run(["ask", QUESTION, *where, "--llm", f"fake:{RIGHT}", "--budget", "calls=0"]) == 5
     assert "calls are taken" in capsys.readouterr().err
     assert run(["ask", QUESTION, *where, "--llm", "fake:x", "--show-prompt"]) == 0

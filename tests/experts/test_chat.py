@@ -112,6 +112,7 @@ def test_a_model_that_draws_one_sample_is_asked_n_times(monkeypatch: pytest.Monk
     monkeypatch.setattr(Caller, "many", False)
     with Ledger(Budget(calls=4)).active() as ledger:
         assert len(expert().propose(QUESTION, evidence(), n=3)) == 3
+        assert len(expert().propose(QUESTION, evidence(), n=3)) == 1  # what is left
         with pytest.raises(BudgetExceededError, match="4 calls are taken"):
             expert().propose(QUESTION, evidence(), n=3)
     assert ledger.spent.calls <= 4

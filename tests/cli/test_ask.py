@@ -1,0 +1,70 @@
+"""`agentmtl ask` with what leans on the disk or comes as it goes: conversations, runs, streams, experts."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from agentmtl import Chunking, Document, Index
+from agentmtl.cli.main import _exit_code as run
+
+QUESTION = "Where was John Harrison born?"
+SAID = "fake:Foulby [1]"
+
+
+@pytest.fixture
+def where(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    monkeypatch.chdir(tmp_path)
+    made = Index.create(tmp_path / "index", encoder="hashing", chunking=Chunking(60, 1))
+    made.add([Document("harrison", "John Harrison was born in Foulby.", "John Harrison")])
+    return ["--index", str(tmp_path / "index")]
+
+
+def test_a_conversation_goes_on_from_call_to_call(
+    where: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    talk = [*where, "--session", "monday", "--threshold", "0"]
+    assert run(["ask", "Who was John Harrison?", *talk]) == 0
+    assert run(["ask", "Where was he born?", *talk]) == 0
+    assert "looked up: Where was John Harrison born?" in capsys.readouterr().err
+    assert run(["ask", QUESTION, *where, "--session", "monday", "--no-log"]) == 2
+    assert "kept in the log" in capsys.readouterr().err
+
+
+def test_a_run_is_kept_and_gives_its_answer_again(
+    where: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    kept = [*where, "--run", "a", "--json"]
+    assert run(["ask", QUESTION, *kept, "--llm", SAID, "--updater", "embedded"]) == 0
+    first = json.loads(capsys.readouterr().out)
+    assert run(["ask", QUESTION, *kept, "--llm", "fake:Larvik [1]", "--updater", "embedded"]) == 0
+    assert json.loads(capsys.readouterr().out)["answer"] == first["answer"] == "Foulby [1]"
+    assert run(["ask", QUESTION, *kept, "--stream"]) == 2
+
+
+def test_a_stream_is_a_line_an_event(where: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    asked = ["ask", QUESTION, *where, "--llm", SAID, "--updater", "embedded", "--stream"]
+    assert run([*asked, "--json"]) == 0
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [line["step"] for line in lines[:-1]] == [
+        "route", "plan", "retrieve", "token", "sample", "propose", "verify",
+    ]  # fmt: skip
+    assert lines[-1]["answer"] == "Foulby [1]" and all(line["schema"] == 1 for line in lines)
+    assert run(asked) == 0
+    told = capsys.readouterr()
+    assert told.out.startswith("Foulby [1]") and "retrieve: " in told.err
+
+
+def test_a_registered_expert_answers_by_its_name(
+    where: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    add = ["experts", "add", "towns", "--kind", "chat", "--model", SAID, "--card", "Towns.", "--file"]
+    assert run([*add, "experts.toml"]) == 0
+    capsys.readouterr()
+    assert run(["ask", QUESTION, *where, "--expert", "towns", "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["route"] == "towns" and told["answer"] == "Foulby [1]"
+    assert run(["ask", QUESTION, *where, "--expert", "nobody"]) == 2
+    assert run(["ask", QUESTION, *where, "--llm", SAID, "--updater", "nobody"]) == 2
