@@ -23,7 +23,7 @@ from langchain_core.runnables import Runnable, RunnableSequence
 from langchain_core.runnables.base import RunnableBindingBase, RunnableLike, coerce_to_runnable
 from pydantic import BaseModel
 
-from agentmtl.errors import ModelError, UsageError
+from agentmtl.errors import BudgetExceededError, ModelError, UsageError
 from agentmtl.experts.chat import NO_ANSWER, cited, parse
 from agentmtl.experts.expert import Needs
 from agentmtl.experts.prompting import PASSAGES, Prompts, answer_messages, blocks_of, fenced
@@ -75,7 +75,8 @@ class RunnableExpert:
     def propose(
         self, question: str, evidence: Evidence, demonstrations: Sequence[Hit] = (), n: int = 1
     ) -> list[Candidate]:
-        """A candidate for each of `n` calls that says something which can be cited.
+        """A candidate for each of `n` calls that says something which can be cited; of fewer calls where the
+        budget is short.
 
         Raises BudgetExceededError before a call that may cost too much, ModelError where the Runnable fails
         or gives what is no answer.
@@ -90,12 +91,12 @@ class RunnableExpert:
             return self._caller.call(given, "sample", shown, said)
 
         if times == 1:
-            texts = [once()]
-        else:
-            with ThreadPoolExecutor(min(times, AT_ONCE)) as pool:
-                jobs = [pool.submit(copy_context().run, once) for _ in range(times)]
-                texts = [job.result() for job in jobs]
-        return self._candidates(question, evidence, texts)
+            return self._candidates(question, evidence, [once()])
+        with ThreadPoolExecutor(min(times, AT_ONCE)) as pool:
+            jobs = [pool.submit(copy_context().run, once) for _ in range(times)]
+        return self._candidates(
+            question, evidence, _those_made([job.exception() or job.result() for job in jobs])
+        )
 
     async def apropose(
         self, question: str, evidence: Evidence, demonstrations: Sequence[Hit] = (), n: int = 1
@@ -112,8 +113,8 @@ class RunnableExpert:
             async with free:
                 return await self._caller.acall(given, "sample", shown, said)
 
-        texts = await asyncio.gather(*(once() for _ in range(times)))
-        return self._candidates(question, evidence, texts)
+        results = await asyncio.gather(*(once() for _ in range(times)), return_exceptions=True)
+        return self._candidates(question, evidence, _those_made(results))
 
     def messages(
         self, question: str, evidence: Evidence, demonstrations: Sequence[Hit] = ()
@@ -147,6 +148,16 @@ class RunnableExpert:
                 marks = "".join(f"[{citation.marker}]" for citation in citations)
                 found.append(Candidate(f"{reply.answer} {marks}", citations, self._confidence, self.name))
         return found
+
+
+def _those_made(results: Sequence[str | BaseException]) -> list[str]:
+    """The texts of calls that ran at the same time. Raises what one raised; a budget's refusal only where it
+    refused all."""
+    made = [result for result in results if isinstance(result, str)]
+    for error in results:
+        if isinstance(error, BaseException) and not (made and isinstance(error, BudgetExceededError)):
+            raise error
+    return made
 
 
 def said(result: Any) -> str:

@@ -30,6 +30,7 @@ from agentmtl.experts.calling import FORBID, Price, estimate_tokens, late, token
 from agentmtl.schema import Usage
 from agentmtl.spending import Call, Ledger, Reservation, current_ledger
 
+_TICK = 0.01  # seconds, that a clock may be early
 Shown = Sequence[tuple[str, str]]  # (role, text): what is sent, for the log
 
 
@@ -69,6 +70,9 @@ class RunnableCaller:
                 request = self.runnable.ainvoke(given, spending.config())
                 result = await asyncio.wait_for(request, ledger.seconds_left)
             except TimeoutError as error:
+                left = ledger.seconds_left
+                if left is None or left > _TICK:
+                    raise  # the Runnable's own
                 raise late(ledger) from error
             return spending.done(read(result))
 
@@ -120,8 +124,13 @@ class _Spending:
         self.started = perf_counter()
 
     def config(self) -> RunnableConfig:
-        """That of the context, with a look at the models inside."""
-        return merge_configs(ensure_config(), {"callbacks": [self.inside]})
+        """That of the context, with a look at the models inside, unless a Runnable around this one looks."""
+        config = ensure_config()
+        around = config.get("callbacks") or []
+        handlers = around if isinstance(around, list) else around.handlers
+        if any(isinstance(handler, ModelsInside) for handler in handlers):
+            return config
+        return merge_configs(config, {"callbacks": [self.inside]})
 
     def done(self, text: str) -> str:
         self.note(outputs=(text,))

@@ -96,13 +96,12 @@ def careless(text: str) -> str:
 
 def orders_in(text: str) -> list[str]:
     """What breaks out of the fence of a message, whole to its end."""
-    fence = re.search(r"lines that hold ([0-9a-f]{16})", text)
-    nonce = fence[1] if fence else re.findall(r"^=== \w+ ([0-9a-f]{16})$", text, re.M)[:1]
-    nonce = nonce if isinstance(nonce, str) else "".join(nonce)
+    fence = re.search(r"(?:lines that hold|^=== \w+) ([0-9a-f]{16})", text, re.M)
+    nonce = fence[1] if fence else "none"
     lines, inside, expected, orders = careless(text).split("\n"), "", 0, list[str]()
     for at, line in enumerate(lines):
         rest = "\n".join(lines[at:])
-        section = re.fullmatch(rf"=== (examples|documents|answers|end) {nonce}", line) if nonce else None
+        section = re.fullmatch(rf"=== (examples|documents|answers|end) {nonce}", line)
         if section:
             inside = "" if section[1] == "end" else section[1]
         elif line.startswith("===") or (tag := _ORDER.search(line)):

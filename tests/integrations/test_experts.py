@@ -6,6 +6,7 @@ import asyncio
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -152,6 +153,34 @@ def test_every_model_inside_is_counted_and_can_be_refused() -> None:
         assert ledger.spent.calls <= 1 and not ledger.overshoot
 
 
+def test_a_model_in_an_expert_in_an_expert_is_counted_once() -> None:
+    inner = runnable(FakeChatModel(replies=[RIGHT]), sampled=False)
+    outer = RunnableLambda(lambda given: inner.propose(QUESTION, evidence())[0].text)
+    with Ledger().active() as ledger:
+        assert answers(outer) == [RIGHT]
+    assert ledger.spent.output_tokens == 3
+
+
+async def test_a_budget_that_is_short_draws_fewer_samples() -> None:
+    expert = runnable(lambda _: RIGHT)
+    for asynchronous in (False, True):
+        with Ledger(Budget(calls=2)).active() as ledger:
+            ask = expert.apropose if asynchronous else partial(asyncio.to_thread, expert.propose)
+            assert len(await ask(QUESTION, evidence(), n=3)) == 2 and ledger.spent.calls == 2
+            with pytest.raises(BudgetExceededError):
+                await ask(QUESTION, evidence(), n=3)
+
+    def fails_once(given: Any) -> str:
+        if not seen:
+            seen.append(given)
+            raise ValueError
+        return RIGHT
+
+    seen: list[Any] = []
+    with pytest.raises(ModelError):
+        runnable(fails_once).propose(QUESTION, evidence(), n=2)
+
+
 async def test_what_fails_says_so_without_its_secrets() -> None:
     def fails(given: Any) -> str:
         raise ConnectionError("key sk-very-secret was refused")
@@ -183,6 +212,13 @@ async def test_a_deadline_and_a_ban_hold_for_them() -> None:
     late = pytest.raises(BudgetExceededError, match="seconds passed")
     with Ledger(Budget(seconds=0.05)).active(), late:
         await runnable(slow).apropose(QUESTION, evidence())
+
+    async def own_deadline(given: Any) -> str:
+        return await asyncio.wait_for(slow(given), 0.01)
+
+    for budget in (Budget(), Budget(seconds=60)):
+        with Ledger(budget).active(), pytest.raises(ModelError, match="TimeoutError"):
+            await runnable(own_deadline).apropose(QUESTION, evidence())
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv(FORBID, "1")
         assert answers(lambda _: RIGHT) == [RIGHT]
