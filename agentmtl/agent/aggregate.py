@@ -32,10 +32,11 @@ class Vote:
 
 
 Aggregator = Callable[[Sequence[Candidate], int], Candidate | None]
-Reward = Callable[[Candidate], float]
+Weigh = Callable[[Candidate], float]
+Reward = Callable[[Sequence[Candidate]], Sequence[float]]  # how good each of those drawn is
 
 
-def votes_of(candidates: Sequence[Candidate], weigh: Reward = lambda candidate: 1.0) -> list[Vote]:
+def votes_of(candidates: Sequence[Candidate], weigh: Weigh = lambda candidate: 1.0) -> list[Vote]:
     """The answers, the heaviest first."""
     groups: dict[str, list[Candidate]] = {}
     for candidate in candidates:
@@ -61,7 +62,7 @@ def best_of(reward: Reward) -> Aggregator:
     def choose(candidates: Sequence[Candidate], drawn: int) -> Candidate | None:
         if not candidates:
             return None
-        rewards = [reward(candidate) for candidate in candidates]
+        rewards = reward(candidates)
         best = max(range(len(candidates)), key=lambda n: (rewards[n], -n))
         return replace(candidates[best], confidence=rewards[best])
 

@@ -14,11 +14,11 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, Protocol, cast
 
-from agentmtl.agent.aggregate import aggregator, decided
+from agentmtl.agent.aggregate import aggregator, decided, votes_of
 from agentmtl.agent.citations import exact_only
 from agentmtl.agent.compose import COMPOSED, Composer, fused, refined
 from agentmtl.agent.prompted import hop_messages, judged, next_query, rewritten, standalone
-from agentmtl.agent.reward import UNFITTED, Reward
+from agentmtl.agent.reward import Reward, shipped_reward
 from agentmtl.agent.state import State, Step
 from agentmtl.errors import BudgetExceededError, UsageError
 from agentmtl.experts.calling import Caller, estimate_tokens
@@ -81,7 +81,7 @@ class Stages:
     decider: Decider | None = None
     cascade: Escalates | None = None
     hop_model: HopModel | None = None
-    reward: Reward = UNFITTED
+    reward: Reward = field(default_factory=shipped_reward)
     prompts: Prompts = field(default_factory=Prompts)
     task: str = ""
     demonstrations: int = 0
@@ -270,9 +270,22 @@ class Stages:
                 best, told = yield from self._composed(state, exact, drawn)
                 step |= told
             else:
-                reward = partial(self.reward, state["question"], drawn=exact)
-                best = aggregator(share.aggregator, reward)(exact, drawn)
+                verdicts = yield from self._verdicts(state, exact)
+                encode = self.retriever.encode_queries
+                reward = partial(self.reward, state["question"], encode=encode, judged=verdicts)
+                best = aggregator(share.aggregator, lambda found: reward(found))(exact, drawn)
         return self._with({"chosen": [best] if best else [], "exact": len(exact)}, step)
+
+    def _verdicts(self, state: State, exact: Sequence[Candidate]) -> Work[dict[str, float]]:
+        """Of the judge, where there is one and it helps to choose: by the normalised answer."""
+        caller, found = self._named("judge"), dict[str, float]()
+        if caller is None or self.allocation.of("sample").aggregator != "best-of-n":
+            return found
+        for vote in votes_of(exact):
+            right = yield from self._judged(caller, state, vote.candidates[0])
+            if right is not None:
+                found[vote.answer] = right
+        return found
 
     def _composed(
         self, state: State, exact: Sequence[Candidate], drawn: int
@@ -301,7 +314,7 @@ class Stages:
         step: dict[str, Any] = {"step": "verify", "exact": exact, "dropped": found - exact}
         chosen = list(state["chosen"])
         caller = self._named("judge")
-        if caller is not None and chosen:
+        if caller is not None and chosen and self.allocation.of("sample").aggregator != "best-of-n":
             right = yield from self._judged(caller, state, chosen[0])
             step["judged"] = right
             if right is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -48,6 +49,12 @@ DemonstrationsFlag = Annotated[
 ]
 
 
+RewardFlag = Annotated[
+    Path | None,
+    typer.Option("--reward", help="What best-of-n chooses by: a file of `agentmtl train reward`."),
+]
+
+
 @dataclass(frozen=True, slots=True)
 class Answering:
     """The options as given."""
@@ -62,11 +69,13 @@ class Answering:
     budget: str | None = None
     task: str = ""
     demonstrations: int = 4
+    reward: Path | None = None
 
 
 def agent_of(index: Index, settings: Settings, given: Answering) -> Agent:
     """The agent that these options describe. Raises UsageError for one that says nothing known."""
     from agentmtl.agent.agent import Agent
+    from agentmtl.agent.reward import Reward
     from agentmtl.experts.prompting import prompts_in
     from agentmtl.spending import parse_budget
 
@@ -79,6 +88,7 @@ def agent_of(index: Index, settings: Settings, given: Answering) -> Agent:
         judge=given.judge,
         allocation=_allocation(given),
         budget=parse_budget(given.budget) if given.budget else None,
+        reward=Reward.load(given.reward) if given.reward else None,
         task=given.task,
         demonstrations=given.demonstrations if given.task else 0,
         backend=settings.backend,
@@ -86,18 +96,23 @@ def agent_of(index: Index, settings: Settings, given: Answering) -> Agent:
     )
 
 
+def chat_expert(name: str, max_tokens: int, prompts: str = "") -> Expert:
+    """A chat model by its name, as the expert that answers. `prompts`: a folder of one's own."""
+    from agentmtl.experts.calling import Caller
+    from agentmtl.experts.chat import ChatExpert
+    from agentmtl.experts.prompting import prompts_in
+    from agentmtl.integrations.models import open_chat_model
+
+    caller = Caller(open_chat_model(name), name.partition("@")[0], max_tokens=max_tokens)
+    return ChatExpert(caller, prompts=prompts_in(prompts))
+
+
 def _expert(index: Index, settings: Settings, given: Answering) -> Expert | str:
     """A chat model, one of the registry, or the name of an embedded expert."""
     from agentmtl.experts.prompting import prompts_in
 
     if given.llm is not None:
-        from agentmtl.experts.calling import Caller
-        from agentmtl.experts.chat import ChatExpert
-        from agentmtl.integrations.models import open_chat_model
-
-        name = given.llm.partition("@")[0]
-        caller = Caller(open_chat_model(given.llm), name, max_tokens=given.max_tokens)
-        return ChatExpert(caller, prompts=prompts_in(settings.prompts))
+        return chat_expert(given.llm, given.max_tokens, settings.prompts)
     from agentmtl.experts.registry import Registry
 
     entries = {} if given.expert in _EMBEDDED else Registry().entries()

@@ -1,4 +1,4 @@
-"""agentmtl demos and agentmtl run: labelled examples, and predictions from them."""
+"""agentmtl demos, and the predictions of agentmtl run: labelled examples, and what they say of inputs."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import json
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from hashlib import sha256
 from itertools import islice
 from pathlib import Path
@@ -17,7 +18,6 @@ from agentmtl.cli.output import (
     BackendFlag,
     IndexFlag,
     JsonFlag,
-    QuietFlag,
     bold,
     dim,
     emit,
@@ -89,57 +89,31 @@ def demos(
         tell("No demonstrations.")
 
 
-def run(
-    task: Annotated[str, typer.Argument(help="A task of the index, or a task card's path.", metavar="TASK")],
-    index: IndexFlag = None,
-    out: Annotated[
-        Path | None, typer.Option("--out", "-o", help="Write here; a run that was broken off goes on there.")
-    ] = None,
-    k: Count = 8,
-    channel: ChannelFlag = "fused",
-    diversity: Diversity = 0.0,
-    balance: Balance = False,
-    bank: Bank = "task",
-    threshold: Annotated[
-        float, typer.Option("--threshold", help="Abstain below this probability.", min=0, max=1)
-    ] = 0.0,
-    nearest: Annotated[
-        float | None,
-        typer.Option(
-            "--nearest",
-            help="Abstain below this cosine of the nearest example; by default what is unusual for the task.",
-            min=-1,
-            max=1,
-        ),
-    ] = None,
-    backend: BackendFlag = None,
-    quiet: QuietFlag = False,
-) -> None:
-    """Predict for many inputs from demonstrations alone: one JSON object a line, in and out.
+@dataclass(frozen=True, slots=True)
+class Predicting:
+    """The options of predictions as given. `nearest` None: what is unusual for the task."""
 
-    An input line is {"input": "…"}, with "choices" for multiple choice. A bad line gives a line with
-    "error", and the exit code is 1 in the end, also where a run goes on from lines that hold one. A file
-    given with --out is gone on with only for the same inputs and the same options.
+    k: int = 8
+    channel: str = "fused"
+    diversity: float = 0.0
+    balance: bool = False
+    bank: str = "task"
+    threshold: float = 0.0
+    nearest: float | None = None
 
-    Examples:
 
-      agentmtl run trec --index indexes/tasks < inputs.jsonl > outputs.jsonl
-
-      agentmtl run trec --index indexes/tasks --out outputs.jsonl --threshold 0.6 < inputs.jsonl
-    """
+def predict_lines(opened: Index, task: str, out: Path | None, given: Predicting, quiet: bool) -> None:
+    """Predict for every line of stdin from demonstrations alone; see `agentmtl run`."""
     from agentmtl.experts.demonstrations import DemonstrationVoter, VoterSettings, usual_nearest
-    from agentmtl.retrieval.index import Index
 
-    settings = settings_from(backend=backend)
-    opened = Index.open(index_folder(index), backend=settings.backend)
     card = _task(opened, task)
-    chosen = _selection(k, channel, diversity, balance, bank)
-    nearest = usual_nearest(opened.retriever, card.name) if nearest is None else nearest
+    chosen = _selection(given.k, given.channel, given.diversity, given.balance, given.bank)
+    nearest = usual_nearest(opened.retriever, card.name) if given.nearest is None else given.nearest
     voter = DemonstrationVoter(
-        opened.retriever, card, VoterSettings(chosen, threshold=threshold, nearest=nearest)
+        opened.retriever, card, VoterSettings(chosen, threshold=given.threshold, nearest=nearest)
     )
     made_by = repr((card, voter.settings))
-    with _output(out) as stream, watching("predicting", quiet) as watch:
+    with appending(out) as stream, watching("predicting", quiet) as watch:
         done, failures = _resumed(sys.stdin.buffer, out, made_by)
         watch(done)
         lines = (raw for raw in sys.stdin.buffer if raw.strip())
@@ -255,7 +229,7 @@ def _digest(raw: bytes, made_by: str) -> str:
 
 
 @contextmanager
-def _output(out: Path | None) -> Iterator[IO[str]]:
+def appending(out: Path | None) -> Iterator[IO[str]]:
     """stdout, or the end of a file whose last line, where a kill cut it off, is taken away."""
     if out is None:
         yield sys.stdout

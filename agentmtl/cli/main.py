@@ -17,6 +17,7 @@ from agentmtl.cli import (
     demonstrations,
     doctor,
     evaluation,
+    expert_report,
     experts,
     index,
     log,
@@ -25,6 +26,7 @@ from agentmtl.cli import (
     search,
     train,
 )
+from agentmtl.cli import run as run_command
 from agentmtl.cli.output import emit, tell
 from agentmtl.errors import AgentmtlError
 from agentmtl.schema import SCHEMA_VERSION
@@ -52,7 +54,8 @@ app.command("search")(search.search)
 app.command("ask")(ask.ask)
 app.command("route")(route.route)
 app.command("demos")(demonstrations.demos)
-app.command("run")(demonstrations.run)
+app.command("run")(run_command.run)
+experts.app.command("report")(expert_report.report)
 app.add_typer(experts.app, name="experts")
 app.add_typer(prompts.app, name="prompts")
 app.add_typer(log.app, name="log")

@@ -7,18 +7,18 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from contextvars import copy_context
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial, reduce
 from math import ceil
 from operator import add
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from agentmtl.errors import BudgetExceededError, ModelError, UsageError
+from agentmtl.errors import AgentmtlError, BudgetExceededError, ModelError, UsageError
 from agentmtl.schema import Usage
 from agentmtl.spending import Call, Ledger, Reservation, current_ledger
 from agentmtl.work import Wait
@@ -54,10 +54,12 @@ class Price:
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """One output. `logprob`: the mean over its tokens; None where the model does not say."""
+    """One output. `logprob`: the mean over its tokens; None where the model does not say. `first`: the
+    log-probabilities of its first token and, with the option `top_logprobs`, of that token's alternatives."""
 
     text: str
     logprob: float | None = None
+    first: Mapping[str, float] = field(default_factory=dict)
 
 
 class Caller:
@@ -74,6 +76,11 @@ class Caller:
     def many(self) -> bool:
         """Whether the model draws several samples in one request (it has the field `n`)."""
         return "n" in type(self.model).model_fields
+
+    @property
+    def constrains(self) -> bool:
+        """Whether the model takes vLLM's option `structured_outputs` (it says so by `constrains`)."""
+        return bool(getattr(self.model, "constrains", False))
 
     def call(self, messages: Sequence[BaseMessage], purpose: str, n: int = 1, **options: Any) -> list[Sample]:
         """`n` outputs, in one request where the model can, else in n that run at the same time; fewer where
@@ -175,7 +182,7 @@ class Caller:
             spending = _Spending(self, ledger, messages, purpose, reservation, perf_counter())
             try:
                 yield spending
-            except BudgetExceededError as error:
+            except AgentmtlError as error:  # it says itself what happened and what to do
                 spending.note(error=str(error))
                 raise
             except Exception as error:  # whatever a provider raises
@@ -224,7 +231,7 @@ class _Spending:
         """Note what came back and what it cost."""
         generations: list[ChatGeneration] = list(result.generations[0])  # type: ignore[arg-type]
         prompt, output = tokens_of(result, generations)
-        samples = [Sample(generation.text, _logprob(generation)) for generation in generations]
+        samples = [Sample(g.text, _logprob(g), _first(g)) for g in generations]
         usage = self.caller.price.usage(1, prompt, output, perf_counter() - self.started)
         self.reservation.spend(usage)
         self.note(usage=usage, samples=samples)
@@ -301,7 +308,17 @@ def tokens_of(result: LLMResult, generations: Sequence[ChatGeneration]) -> tuple
 
 
 def _logprob(generation: ChatGeneration) -> float | None:
-    """The mean over an output's tokens, in the form of OpenAI's interface."""
-    told = generation.message.response_metadata.get("logprobs") or {}
-    values = [token["logprob"] for token in told.get("content") or [] if token.get("logprob") is not None]
+    """The mean over an output's tokens."""
+    values = [token["logprob"] for token in _told(generation) if token.get("logprob") is not None]
     return sum(values) / len(values) if values else None
+
+
+def _first(generation: ChatGeneration) -> dict[str, float]:
+    """Of the first token and its alternatives."""
+    tokens = [one for token in _told(generation)[:1] for one in (token, *(token.get("top_logprobs") or ()))]
+    return {str(one["token"]): float(one["logprob"]) for one in tokens if one.get("logprob") is not None}
+
+
+def _told(generation: ChatGeneration) -> list[dict[str, Any]]:
+    """Every token of an output, in the form of OpenAI's interface."""
+    return (generation.message.response_metadata.get("logprobs") or {}).get("content") or []

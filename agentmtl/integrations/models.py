@@ -2,6 +2,7 @@
 
 vllm:MODEL                          a model or an adapter on the server at VLLM_BASE_URL
 vllm:MODEL@http://127.0.0.1:8000    … at this address
+vllm-local:DIR                      a model of this machine, in this process: for batch work
 openai:gpt-…, anthropic:claude-…    whatever LangChain's `init_chat_model` opens; its package must be there
 fake:TEXT                           says TEXT, to try things out
 """
@@ -30,6 +31,10 @@ def open_chat_model(spec: str) -> BaseChatModel:
         return FakeChatModel(replies=[name])
     if provider == "vllm":
         return _vllm(name)
+    if provider == "vllm-local":
+        from agentmtl.integrations.vllm_local import LocalVLLM
+
+        return LocalVLLM(model=name, logprobs=True)
     from langchain.chat_models import init_chat_model
 
     try:

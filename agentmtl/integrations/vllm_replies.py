@@ -11,12 +11,13 @@ from langchain_core.messages.tool import ToolCallChunk, tool_call_chunk
 from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult
 
 from agentmtl.errors import ModelError
+from agentmtl.experts.scoring import TokenScores
 
 
 def result_of(found: Mapping[str, Any]) -> ChatResult:
     """Every sample of a reply. Raises ModelError where it holds none."""
     choices = found.get("choices")
-    if not isinstance(choices, list) or not choices:
+    if not isinstance(choices, list) or not choices or not all(isinstance(c, dict) for c in choices):
         raise ModelError("The server's reply holds no output.", "See the server's log.")
     usage = usage_of(found.get("usage"))
     return ChatResult(
@@ -40,6 +41,7 @@ def _generation(
             "logprobs": choice.get("logprobs"),
             "model_name": found.get("model"),
             "model_provider": "vllm",
+            **({"prompt_logprobs": told} if (told := found.get("prompt_logprobs")) else {}),
         },
         tool_calls=calls,
         invalid_tool_calls=invalid,
@@ -55,19 +57,39 @@ def chunk_of(event: Mapping[str, Any]) -> ChatGenerationChunk:
     choice: Mapping[str, Any] = choices[0] if choices else {}
     said = choice.get("delta") or {}
     ended = choice.get("finish_reason")
+    told: dict[str, Any] = {"logprobs": choice["logprobs"]} if choice.get("logprobs") else {}
+    if ended:
+        told |= {"finish_reason": ended, "model_name": event.get("model"), "model_provider": "vllm"}
     message = AIMessageChunk(
         content=said.get("content") or "",
         additional_kwargs=_reasoning(said),
-        response_metadata=(
-            {"finish_reason": ended, "model_name": event.get("model"), "model_provider": "vllm"}
-            if ended
-            else {}
-        ),
+        response_metadata=told,
         tool_call_chunks=[_tool_chunk(call) for call in said.get("tool_calls") or []],
         usage_metadata=usage_of(event.get("usage")) if not choices else None,
         id=event.get("id"),
     )
     return ChatGenerationChunk(message=message, generation_info={"finish_reason": ended} if ended else None)
+
+
+def token_scores_of(found: Mapping[str, Any], count: int) -> list[TokenScores]:
+    """What a reply to `count` prompts says of their own tokens. Raises ModelError where it says nothing."""
+    choices = sorted(found.get("choices") or [], key=lambda choice: int(choice.get("index", 0)))
+    if len(choices) != count:
+        raise ModelError(f"The server read {len(choices)} of {count} texts.", "See the server's log.")
+    return [_token_scores(choice) for choice in choices]
+
+
+def _token_scores(choice: Mapping[str, Any]) -> TokenScores:
+    ids, told = choice.get("prompt_token_ids"), choice.get("prompt_logprobs")
+    if not ids or not told or len(ids) != len(told):
+        raise ModelError("The server gives no log-probabilities of prompts.", "Score with a vLLM server.")
+    return TokenScores(
+        tuple(int(token) for token in ids),
+        tuple(
+            float(entry[str(token)]["logprob"]) if entry else None
+            for token, entry in zip(ids, told, strict=True)
+        ),
+    )
 
 
 def usage_of(told: Mapping[str, Any] | None) -> UsageMetadata | None:

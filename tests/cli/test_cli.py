@@ -274,6 +274,7 @@ def prepare_examples(place: Path) -> None:
     (place / "intents.json").write_text('{"name": "intents", "kind": "classification"}')
     lines = [json.dumps({"input": f"Which {word} is it?", "output": "x"}) for word in ("year", "town")]
     (place / "train.jsonl").write_text("\n".join(lines) + "\n")
+    (place / "questions.jsonl").write_text('{"id": 1, "question": "When was the old bridge opened?"}\n')
     (place / "inputs.jsonl").write_text('{"input": "Which year was it?"}\n')
     cards = [w for name in ("trec", "intents") for w in ("--task", f"{name}.json", "--demos", "train.jsonl")]
     agentmtl(place, "index", "build", *cards, "--out", "indexes/tasks", "--encoder", "hashing")

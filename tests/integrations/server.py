@@ -12,12 +12,17 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 Body = dict[str, Any]
+MODELS = [
+    {"id": "tiny", "parent": None, "max_model_len": 512},
+    {"id": "adapter", "parent": "tiny", "max_model_len": None},
+]
 
 
 @dataclass
 class Scripted:
     """What it does: `say` makes a request's outputs, `calls` the tools that it calls instead; `statuses` come
-    first, 0 breaks the connection off."""
+    first, 0 breaks the connection off. `refuses` requests with 400; `drip`: seconds between the bytes of a
+    reply."""
 
     say: Callable[[Body], list[str]] = lambda body: ["Oslo [1]"] * int(body.get("n", 1))
     statuses: list[int] = field(default_factory=list)
@@ -27,6 +32,11 @@ class Scripted:
     tool: Body | None = None
     reasoning: str = ""
     raw: str | None = None
+    refuses: Callable[[Body], bool] | None = None
+    tokenizes: bool = True
+    drip: float = 0.0
+    most: int = 0  # requests that were under way at the same time
+    now: int = 0
     requests: list[tuple[str, Body, dict[str, str]]] = field(default_factory=list)
     url: str = ""
 
@@ -64,19 +74,25 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         self.script.requests.append((self.path, {}, dict(self.headers)))
-        self._answer(200, {"data": [{"id": "tiny"}, {"id": "adapter"}]})
+        self._answer(200, {"data": MODELS})
 
     def do_POST(self) -> None:
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         script = self.script
         script.requests.append((self.path, body, dict(self.headers)))
         status = script.statuses.pop(0) if script.statuses else 200
+        script.now += 1
+        script.most = max(script.most, script.now)
         time.sleep(script.seconds)
+        script.now -= 1
         if status == 0:
             self.close_connection = True
             self.connection.shutdown(2)
-        elif status != 200:
-            self._answer(status, {"error": {"message": "made to fail", "type": "test"}})
+        elif status != 200 or (script.refuses and script.refuses(body)):
+            refused = {"error": {"message": "made to fail", "type": "test"}}
+            self._answer(status if status != 200 else 400, refused)
+        elif self.path == "/tokenize" and not script.tokenizes:
+            self._answer(404, {"detail": "Not Found"})
         elif script.raw is not None:
             self._send(200, script.raw.encode(), "application/json")
         elif self.path == "/tokenize":
@@ -120,7 +136,18 @@ class _Handler(BaseHTTPRequestHandler):
         if called := self._called(body):
             deltas = [{"tool_calls": [{**one, "index": n}]} for n, one in enumerate(called)]
         events: list[Body] = [
-            {**head, "choices": [{"index": 0, "delta": delta, "finish_reason": None}]} for delta in deltas
+            {
+                **head,
+                "choices": [
+                    {
+                        "index": 0,
+                        "delta": delta,
+                        "finish_reason": None,
+                        "logprobs": _logprobs(delta.get("content", "")) if body.get("logprobs") else None,
+                    }
+                ],
+            }
+            for delta in deltas
         ]
         events.append({**head, "choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]})
         if body.get("stream_options", {}).get("include_usage"):
@@ -136,7 +163,12 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_header("Content-Type", kind)
         self.send_header("Content-Length", str(len(data)))
         self.end_headers()
-        self.wfile.write(data)
+        if not self.script.drip:
+            self.wfile.write(data)
+            return
+        for at in range(len(data)):
+            self.wfile.write(data[at : at + 1])
+            time.sleep(self.script.drip)
 
 
 def _text(message: Body) -> str:

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from typing import Any
 
 import pytest
 from langchain_core.messages import AIMessage, HumanMessage, SystemMessage
+from pydantic import BaseModel
 
 from agentmtl.errors import ModelError, UsageError
-from agentmtl.experts.calling import Caller, Price
+from agentmtl.experts.calling import Caller, Price, estimate_tokens
 from agentmtl.experts.chat import ChatExpert
 from agentmtl.experts.conformance import QUESTION, evidence
+from agentmtl.experts.scoring import Score, TokenScores, score_of
 from agentmtl.integrations.chat_vllm import ChatVLLM
 from agentmtl.integrations.vllm_http import Breaker
 from agentmtl.schema import Budget
@@ -168,3 +171,125 @@ def test_it_holds_no_secret_when_it_is_copied() -> None:
         chat = model(server, api_key="sk-very-secret").bind(temperature=0.0)
         assert isinstance(chat.invoke(ASKED), AIMessage)
         assert "very-secret" not in repr(chat)
+
+
+# --- what a real server showed ------------------------------------------------------------------------------
+
+
+async def test_a_server_that_does_not_count_is_asked_once_and_then_estimated() -> None:
+    with serving(Scripted(tokenizes=False)) as server:
+        chat = model(server)
+        assert (
+            chat.count_prompt_tokens(ASKED)
+            == await chat.acount_prompt_tokens(ASKED)
+            == estimate_tokens(ASKED)
+        )
+        assert [path for path, _, _ in server.requests] == ["/tokenize"]
+        assert chat.invoke(ASKED).text == "Oslo [1]"
+    with serving(Scripted(raw='{"tokens": [1, 2]}')) as server:  # how another make answers
+        assert model(server).count_prompt_tokens(ASKED) == estimate_tokens(ASKED)
+
+
+@pytest.mark.parametrize("sync", [True, False])
+async def test_a_server_that_drips_is_given_up_after_the_timeout(sync: bool) -> None:
+    with serving(Scripted(drip=0.02)) as server:  # each byte comes in time
+        chat = model(server, timeout=0.4)
+        with pytest.raises(ModelError, match="did not answer in time"):
+            await asyncio.to_thread(chat.invoke, ASKED) if sync else await chat.ainvoke(ASKED)
+        assert len(server.bodies) == 1
+
+
+@pytest.mark.parametrize("statuses", [[500, 0], [0, 503]])
+async def test_a_stream_is_tried_again_until_it_begins(statuses: list[int]) -> None:
+    with serving(Scripted(statuses=list(statuses))) as server:
+        assert "".join(piece.text for piece in model(server).stream(ASKED)) == "Oslo [1]"
+        server.statuses[:] = statuses
+        assert "".join([piece.text async for piece in model(server).astream(ASKED)]) == "Oslo [1]"
+        server.statuses[:] = [400, *statuses]
+        with pytest.raises(ModelError, match="400: made to fail"):
+            list(model(server).stream(ASKED))
+        assert server.statuses == statuses  # a refusal is not tried again
+
+
+def test_a_stream_keeps_the_log_probabilities() -> None:
+    with serving(Scripted(say=lambda body: ["Oslo is in Norway"])) as server:
+        pieces = list(model(server, logprobs=True).stream(ASKED))
+    whole = pieces[0]
+    for piece in pieces[1:]:
+        whole += piece
+    assert [t["logprob"] for t in whole.response_metadata["logprobs"]["content"]] == [-0.1] * 4
+
+
+@pytest.mark.parametrize(
+    "url", ["http://me:sk-very-secret@127.0.0.1/v1", "127.0.0.1:8000/v1", "ftp://127.0.0.1/v1", "http:///v1"]
+)
+def test_an_address_that_cannot_work_is_refused_at_once_and_tells_no_secret(url: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        ChatVLLM(model="tiny", base_url=url)
+    assert "very-secret" not in str(caught.value)
+
+
+class Place(BaseModel):
+    """Where something is."""
+
+    town: str
+    sea: bool = False
+
+
+def test_schemas_are_sent_and_what_comes_back_is_checked() -> None:
+    with serving(Scripted(say=lambda body: ['{"town": "Oslo"}'])) as server:
+        assert model(server).with_structured_output(Place).invoke(ASKED) == Place(town="Oslo")
+        plain = model(server).with_structured_output(Place.model_json_schema()).invoke(ASKED)
+        assert plain == {"town": "Oslo"}
+        model(server).with_structured_output(Place, method="json_mode").invoke(ASKED)
+    sent = [body["response_format"] for body in server.bodies]
+    assert sent[0]["json_schema"]["schema"]["required"] == ["town"] and sent[2] == {"type": "json_object"}
+    for said, says in [
+        ('{"town": "Os', "no JSON"),
+        ("[1]", "not of the schema"),
+        ('{"sea": true}', "town Field required"),
+        ('{"town": "Oslo", "sea": "deep"}', "sea"),
+    ]:
+        with serving(Scripted(say=lambda body, said=said: [said])) as server:
+            with pytest.raises(ModelError, match=says):
+                model(server).with_structured_output(Place).invoke(ASKED)
+            raw: Any = model(server).with_structured_output(Place, include_raw=True).invoke(ASKED)
+            assert raw["parsed"] is None and raw["raw"].text == said
+    with (
+        serving(Scripted(say=lambda body: ['{"sea": true}'])) as server,
+        pytest.raises(ModelError, match="lacks town"),
+    ):
+        model(server).with_structured_output(Place.model_json_schema()).invoke(ASKED)
+
+
+def test_the_window_is_that_of_the_model_also_for_its_adapters() -> None:
+    with serving() as server:
+        assert model(server).context_window == 512
+        assert ChatVLLM(model="adapter", base_url=server.url).context_window == 512
+        assert ChatVLLM(model="other", base_url=server.url).context_window is None
+    assert model(server).context_window is None  # gone
+
+
+def test_an_error_of_the_model_keeps_its_words_through_the_caller() -> None:
+    with serving(Scripted(statuses=[400])) as server, pytest.raises(ModelError, match="400: made to fail"):
+        Caller(model(server), "tiny").call(ASKED, "sample")
+
+
+def test_a_reply_without_log_probabilities_of_prompts_is_no_score() -> None:
+    choices = ([{}], [{"index": 1}, {"index": 0}])
+    for found, says in zip(choices, ("read 1 of 2 texts", "no log-probabilities of prompts"), strict=True):
+        raw = json.dumps({"choices": found})
+        with serving(Scripted(raw=raw)) as server, pytest.raises(ModelError, match=says):
+            model(server).score("Oslo lies in", [" Norway"])
+    with pytest.raises(UsageError):
+        model(server).score("", ["x"])
+
+
+def test_a_score_counts_the_tokens_that_the_prompt_alone_does_not_have() -> None:
+    alone = TokenScores((1, 2, 3), (None, -1.0, -2.0))
+    longer = TokenScores((1, 2, 3, 4, 5), (None, -1.0, -2.0, -0.5, -0.25))
+    merged = TokenScores((1, 2, 9, 5), (None, -1.0, -3.0, -0.25))  # 3 and the first letters became 9
+    assert score_of(alone, longer) == Score(-0.75, 2) and score_of(alone, longer).mean == -0.375
+    assert score_of(alone, merged) == Score(-3.25, 2)
+    with pytest.raises(ModelError, match="no log-probability"):
+        score_of(alone, alone)

@@ -34,9 +34,16 @@ def _value(schema: dict[str, Any], asked: str) -> Any:
     return int(re.findall(r"\d+", f"{asked} 0")[0]) if kind == "integer" else asked
 
 
+def written(body: Body) -> list[str]:
+    """An object where one is asked for, else a sentence."""
+    return [
+        '{"setup": "A cat.", "punchline": "It sat."}' if body.get("response_format") else "It is sunny there."
+    ]
+
+
 @pytest.fixture(autouse=True, scope="module")
 def server() -> Iterator[None]:
-    with serving(Scripted(say=lambda body: ["It is sunny there."], calls=called)) as running:
+    with serving(Scripted(say=written, calls=called)) as running:
         TestChatVLLM.url = running.url
         yield
 
@@ -51,6 +58,10 @@ class TestChatVLLM(ChatModelIntegrationTests):
     @property
     def chat_model_params(self) -> dict[str, Any]:
         return {"model": "tiny", "base_url": self.url}
+
+    @property
+    def supports_json_mode(self) -> bool:
+        return True
 
     @property
     def model_override_value(self) -> str | None:

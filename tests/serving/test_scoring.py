@@ -1,0 +1,44 @@
+"""Scores of texts by a real server: they are the model's own probabilities."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from agentmtl.errors import UsageError
+from agentmtl.experts.scoring import Scorer
+from agentmtl.integrations.chat_vllm import ChatVLLM
+
+pytestmark = pytest.mark.server
+
+PROMPT = "The lighthouse of Tarn was built by"
+SAID = [" Mira Holm.", " Jonas Berg.", " the sea, which nobody expected"]
+
+
+def test_a_score_sums_what_the_server_says_of_each_token(spare_chat: ChatVLLM) -> None:
+    assert isinstance(spare_chat, Scorer)
+    scores = spare_chat.score(PROMPT, SAID)
+    for said, score in zip(SAID, scores, strict=True):
+        body = {"model": "tiny", "prompt": PROMPT + said, "max_tokens": 1, "echo": True, "logprobs": 0}
+        told = spare_chat.http.post(f"{spare_chat.http.url}/completions", body)["choices"][0]["logprobs"]
+        tokens = list(zip(told["text_offset"], told["token_logprobs"], strict=True))[:-1]
+        expected = [value for offset, value in tokens if offset >= len(PROMPT)]
+        assert score.tokens == len(expected) and score.logprob == pytest.approx(sum(expected), abs=0.05)
+        assert score.mean == pytest.approx(score.logprob / score.tokens) and score.logprob < 0
+
+
+def test_pairs_are_scored_together_as_they_are_alone(spare_chat: ChatVLLM) -> None:
+    pairs = [(f"Question {n}: what is it?", f" Answer {n % 7}.") for n in range(70)]  # two requests
+    together = spare_chat.score_pairs(pairs)
+    assert len(together) == 70
+    for at in (0, 13, 69):
+        (alone,) = spare_chat.score(pairs[at][0], [pairs[at][1]])
+        assert alone.tokens == together[at].tokens
+        assert alone.logprob == pytest.approx(together[at].logprob, abs=0.1)
+    assert all(math.isfinite(score.logprob) for score in together)
+
+
+def test_empty_texts_are_refused_before_anything_is_asked(spare_chat: ChatVLLM) -> None:
+    with pytest.raises(UsageError, match="prompt and a continuation"):
+        spare_chat.score(PROMPT, [""])
