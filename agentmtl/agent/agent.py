@@ -18,7 +18,7 @@ from agentmtl.agent.flow import flow
 from agentmtl.agent.journal import Journal
 from agentmtl.agent.reward import Reward, shipped_reward
 from agentmtl.agent.runs import Runs
-from agentmtl.agent.stages import EMBEDDED, Decider, Escalates, Stages
+from agentmtl.agent.stages import EMBEDDED, Escalates, Stages
 from agentmtl.agent.state import State, Step, begun
 from agentmtl.agent.streaming import Event, Listener, astreamed, streamed
 from agentmtl.errors import UsageError
@@ -29,6 +29,7 @@ from agentmtl.retrieval.hops.beam import Judge
 from agentmtl.retrieval.hops.model import HopModel
 from agentmtl.retrieval.hops.search import MAX_HOPS, HopSettings
 from agentmtl.retrieval.index import Index
+from agentmtl.routing.decider import Decider
 from agentmtl.schema import Allocation, Answer, Budget, Turn, Usage
 from agentmtl.spending import Call, Ledger
 from agentmtl.work import later, now

@@ -17,6 +17,7 @@ from typing import Any, Protocol, cast
 from agentmtl.agent.aggregate import aggregator, decided, votes_of
 from agentmtl.agent.citations import exact_only
 from agentmtl.agent.compose import COMPOSED, Composer, fused, refined
+from agentmtl.agent.evidence import evidence_for, in_turn
 from agentmtl.agent.prompted import hop_messages, judged, next_query, rewritten, standalone
 from agentmtl.agent.reward import Reward, shipped_reward
 from agentmtl.agent.state import State, Step
@@ -25,11 +26,11 @@ from agentmtl.experts.calling import Caller, estimate_tokens
 from agentmtl.experts.expert import Expert
 from agentmtl.experts.prompting import Prompts
 from agentmtl.retrieval.demonstrations import Selection, select
-from agentmtl.retrieval.evidence import gather
 from agentmtl.retrieval.hops.evidence import PASSAGES, gather_passages
 from agentmtl.retrieval.hops.model import HopModel
 from agentmtl.retrieval.hops.search import HopSettings
 from agentmtl.retrieval.retriever import Retriever
+from agentmtl.routing.decider import Decider
 from agentmtl.routing.route import Route
 from agentmtl.schema import Allocation, Answer, Candidate, Evidence, Hit, Stage
 from agentmtl.spending import HINT, current_ledger
@@ -47,14 +48,6 @@ PIPELINE = (
     Stage("aggregate", samples=(1, 2, 3, 4)),
     Stage("judge"),
 )
-
-
-class Decider(Protocol):
-    """Chooses the expert of a question."""
-
-    def decide(self, question: str, *, last: str | None = None) -> Route: ...
-
-    async def adecide(self, question: str, *, last: str | None = None) -> Route: ...
 
 
 class Escalates(Protocol):
@@ -122,9 +115,11 @@ class Stages:
             )
         step = {
             "step": "route", "expert": chosen, "confidence": route.confidence, "reason": route.reason,
-            "scores": dict(route.scores), "tier": getattr(route, "tier", ""), "abstained": route.abstained,
+            "scores": dict(route.scores), "tier": route.tier, "abstained": route.abstained,
+            "explored": route.explored, "args": dict(route.args),
+            "spans": [span.to_json() for span in route.spans],
         }  # fmt: skip
-        return self._with({"route": chosen}, step)
+        return self._with({"route": chosen, "args": {} if route.abstained else dict(route.args)}, step)
 
     def plan(self, state: State) -> State:
         """What will be done; nothing is spent yet."""
@@ -159,10 +154,8 @@ class Stages:
         )
 
     def evidence(self, question: str, where: str | None, expert: Expert) -> Evidence:
-        """For the expert: scored sentences, or passages over several hops."""
-        if expert.needs == "sentences":
-            return gather(self.retriever, question, hops=self.search.hops, where=where)
-        return gather_passages(self.retriever, question, self.search, where=where, model=self.hop_model)
+        """What the expert needs. Raises what the search raises."""
+        return evidence_for(expert, self.retriever, question, self.search, where, self.hop_model)
 
     def hops_left(self, state: State) -> bool:
         """Whether a model is asked for a query more: it may be within the budget, what it leaves suffices
@@ -197,7 +190,7 @@ class Stages:
             hop = max((hit.hop for hit in old.passages), default=1) + 1
             known = {hit.id for hit in old.passages}
             new = tuple(replace(hit, hop=hop) for hit in found.passages if hit.id not in known)
-            update["evidence"] = replace(old, passages=_in_turn(old.passages, new)[:PASSAGES])
+            update["evidence"] = replace(old, passages=in_turn(old.passages, new)[:PASSAGES])
         step = {
             "step": "hop", "query": query, "model": caller.name, "seconds": time.perf_counter() - started,
             "passages": [hit.id for hit in new],
@@ -235,7 +228,7 @@ class Stages:
         """Candidates of one round; a budget that has ended ends the drawing. Raises what else
         `Expert.propose` raises."""
         started, size, ledger = time.perf_counter(), state["size"], current_ledger()
-        expert, before = self.experts[state["route"]], ledger.outputs("sample")
+        expert, before = self._given(state), ledger.outputs("sample")
         given = (state["question"], state["evidence"], state.get("demonstrations", []), size)
         try:
             found = yield Wait(partial(expert.propose, *given), partial(expert.apropose, *given))
@@ -251,13 +244,20 @@ class Stages:
         }  # fmt: skip
         return self._with({"candidates": list(found), "drawn": drawn}, step)
 
+    def _given(self, state: State) -> Expert:
+        """The expert, with the arguments that the route names where it takes any."""
+        expert, args = self.experts[state["route"]], state.get("args", {})
+        take = getattr(expert, "given", None)
+        return cast(Expert, take(args)) if args and take is not None else expert
+
     def aggregate(self, state: State) -> Work[State]:
         """One candidate of those whose citations are exact. Raises BudgetExceededError where the budget did
         not allow even one sample."""
         if state.get("refused") and not state.get("drawn"):
             raise BudgetExceededError(state["refused"], HINT)
         found, drawn = state.get("candidates", []), state.get("drawn", 0)
-        exact, expert = exact_only(self.retriever.snapshot, found), self.experts[state["route"]]
+        expert = self.experts[state["route"]]
+        exact = self._exact(found, expert)
         share = self.allocation.of("sample")
         seconds = sum(step["seconds"] for step in state["trace"] if step["step"] == "sample")
         step: dict[str, Any] = {"step": "propose", "seconds": seconds, "candidates": len(found)}
@@ -273,8 +273,15 @@ class Stages:
                 verdicts = yield from self._verdicts(state, exact)
                 encode = self.retriever.encode_queries
                 reward = partial(self.reward, state["question"], encode=encode, judged=verdicts)
-                best = aggregator(share.aggregator, lambda found: reward(found))(exact, drawn)
+                best = aggregator(
+                    share.aggregator, lambda found: reward(found), expert.name in self.reward.weights
+                )(exact, drawn)
         return self._with({"chosen": [best] if best else [], "exact": len(exact)}, step)
+
+    def _exact(self, found: Sequence[Candidate], expert: Expert) -> list[Candidate]:
+        """Those with exact citations, and of an expert that answers from elsewhere, a tool, those without."""
+        bare = [c for c in found if not c.citations] if getattr(expert, "uncited", False) else []
+        return [*exact_only(self.retriever.snapshot, found), *bare]
 
     def _verdicts(self, state: State, exact: Sequence[Candidate]) -> Work[dict[str, float]]:
         """Of the judge, where there is one and it helps to choose: by the normalised answer."""
@@ -350,8 +357,9 @@ class Stages:
         """Begin again with the dearer expert, from the evidence that is there where it needs the same."""
         name, tried = str(self.dearer(state)), [*state.get("tried", []), state["route"]]
         step = {"step": "escalate", "from": state["route"], "expert": name}
-        fresh = {
+        fresh: dict[str, Any] = {
             "route": name,
+            "args": {},
             "tried": tried,
             "stopped": "",
             "refused": "",
@@ -388,10 +396,3 @@ class Stages:
     def _with(self, update: State, step: Step) -> State:
         self.told(step)
         return {**update, "trace": [step], "spent": current_ledger().spent}
-
-
-def _in_turn(first: Sequence[Hit], second: Sequence[Hit]) -> tuple[Hit, ...]:
-    """The best of one, the best of the other, the second of one …"""
-    longest = max(len(first), len(second))
-    pairs = ((hits[n] for hits in (first, second) if n < len(hits)) for n in range(longest))
-    return tuple(hit for pair in pairs for hit in pair)

@@ -32,7 +32,8 @@ def grown(old: Usage, new: Usage) -> Usage:
 
 
 class State(TypedDict, total=False):
-    """`question` stands alone: `asked` is how the user put it after `turns` of a conversation. `searched`:
+    """`question` stands alone: `asked` is how the user put it after `turns` of a conversation. `args`: what
+    the route gives the expert, in its own schema. `searched`:
     queries of a model, "" for "enough". `drawn`: samples of the expert on whom the `route` fell, those that
     said nothing usable included; `size`: of this round; `stopped`: why no more are drawn; `refused`: what the
     budget said; `tried`: experts that gave way to a dearer one.
@@ -43,6 +44,7 @@ class State(TypedDict, total=False):
     where: str | None
     turns: list[Turn]
     route: str
+    args: dict[str, Any]
     tried: list[str]
     evidence: Evidence
     searched: list[str]

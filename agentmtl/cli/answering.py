@@ -12,15 +12,18 @@ if TYPE_CHECKING:
     from agentmtl.agent.agent import Agent
     from agentmtl.experts.expert import Expert
     from agentmtl.retrieval.index import Index
+    from agentmtl.routing.decider import Decider
     from agentmtl.schema import Allocation
     from agentmtl.settings import Settings
 
+ROUTED = "routed"
 _EMBEDDED = ("auto", "reader", "sentences")
 
 AnsweringFlag = Annotated[
     str,
     typer.Option(
-        "--expert", help="auto, reader, sentences, a reader head's folder, or a registered expert's name."
+        "--expert",
+        help="auto, reader, sentences, a head's folder, a registered name, or routed: whom the router takes.",
     ),
 ]
 LlmFlag = Annotated[
@@ -55,6 +58,12 @@ RewardFlag = Annotated[
 ]
 
 
+RouterFlag = Annotated[
+    Path | None,
+    typer.Option("--router", help="Of --expert routed: a fitted router's folder; else by description."),
+]
+
+
 @dataclass(frozen=True, slots=True)
 class Answering:
     """The options as given."""
@@ -70,6 +79,7 @@ class Answering:
     task: str = ""
     demonstrations: int = 4
     reward: Path | None = None
+    router: Path | None = None
 
 
 def agent_of(index: Index, settings: Settings, given: Answering) -> Agent:
@@ -79,12 +89,15 @@ def agent_of(index: Index, settings: Settings, given: Answering) -> Agent:
     from agentmtl.experts.prompting import prompts_in
     from agentmtl.spending import parse_budget
 
+    experts = _experts(index, settings, given)
     return Agent(
         index,
         hops=settings.hops,
         threshold=settings.threshold,
         log=settings.log,
-        expert=_expert(index, settings, given),
+        expert=experts[0] if experts else given.expert,
+        experts=experts[1:],
+        decider=_decider(index, given) if given.expert == ROUTED else None,
         judge=given.judge,
         allocation=_allocation(given),
         budget=parse_budget(given.budget) if given.budget else None,
@@ -107,26 +120,34 @@ def chat_expert(name: str, max_tokens: int, prompts: str = "") -> Expert:
     return ChatExpert(caller, prompts=prompts_in(prompts))
 
 
-def _expert(index: Index, settings: Settings, given: Answering) -> Expert | str:
-    """A chat model, one of the registry, or the name of an embedded expert."""
-    from agentmtl.experts.prompting import prompts_in
-
+def _experts(index: Index, settings: Settings, given: Answering) -> list[Expert]:
+    """A chat model, one of the registry or all of it; [] where the name is that of an embedded expert."""
     if given.llm is not None:
-        return chat_expert(given.llm, given.max_tokens, settings.prompts)
+        return [chat_expert(given.llm, given.max_tokens, settings.prompts)]
+    from agentmtl.experts.prompting import prompts_in
     from agentmtl.experts.registry import Registry
 
     entries = {} if given.expert in _EMBEDDED else Registry().entries()
-    if given.expert not in entries:
-        return given.expert
+    if given.expert != ROUTED:
+        entries = {name: entry for name, entry in entries.items() if name == given.expert}
+    if not entries:
+        return []
     from agentmtl.integrations.experts import open_expert
 
-    return open_expert(
-        entries[given.expert],
-        index.settings.encoder,
-        settings.backend,
-        prompts_in(settings.prompts),
-        index.tasks,
-    )
+    prompts, encoder = prompts_in(settings.prompts), index.settings.encoder
+    return [open_expert(entry, encoder, settings.backend, prompts, index.tasks) for entry in entries.values()]
+
+
+def _decider(index: Index, given: Answering) -> Decider:
+    """The router among the registered experts, over the index's own encoder."""
+    from agentmtl.cli.route import decider_of
+    from agentmtl.experts.registry import Registry
+    from agentmtl.routing.description import Described
+    from agentmtl.routing.route import Policy
+
+    entries = Registry().entries().values()
+    experts = [Described(entry.name, entry.card, entry.examples) for entry in entries]
+    return decider_of(experts, given.router, index.encoder, Policy(), None)
 
 
 def _allocation(given: Answering) -> Allocation:

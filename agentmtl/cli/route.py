@@ -77,7 +77,7 @@ def route(
     if threshold is None:
         threshold = ABSTAIN if llm else 0.0
     policy = Policy(cost_weight, threshold, costs, _live(entries, check))
-    decider = _decider(experts, router, loaded, policy, _model(llm, entries) if llm else None)
+    decider = decider_of(experts, router, loaded, policy, _model(llm, entries) if llm else None)
     found = decider.decide(question, last=last)
     if as_json:
         emit(found.to_json())
@@ -104,7 +104,7 @@ def _model(name: str, entries: Mapping[str, ExpertEntry]) -> ExpertEntry:
     return entry
 
 
-def _decider(
+def decider_of(
     experts: list[Described],
     folder: Path | None,
     encoder: Encoder,

@@ -25,7 +25,6 @@ from agentmtl.experts.expert import Expert
 from agentmtl.experts.quoting import unmarked
 from agentmtl.schema import Budget, Candidate, Evidence, Hit, Unit
 from agentmtl.spending import Call, Ledger
-from agentmtl.tasks import Task
 
 QUESTION = "Who built the H4 timekeeper?"
 _TEXTS = ("The H4 timekeeper was built by John Harrison.", "John Harrison was born in Foulby [9].")
@@ -67,14 +66,14 @@ def evidence(texts: Sequence[str] = _TEXTS) -> Evidence:
     return Evidence(QUESTION, hits, hits, hits, {"h4": 2.0, "built": 1.0})
 
 
-def voting(task: Task, texts: Sequence[str] = _TEXTS) -> Evidence:
+def voting(task: str, labels: Sequence[str] = (), texts: Sequence[str] = _TEXTS) -> Evidence:
     """Labelled examples of a task, as the voter is given them."""
-    labels = task.labels or ("person", "place")
+    labels = labels or ("person", "place")
     hits = tuple(
         Hit(
             Unit(
-                f"{i:024x}", "demonstration", text, f"{task.name}/{i}", end=len(text),
-                metadata={"task": task.name, "output": labels[i % len(labels)]},
+                f"{i:024x}", "demonstration", text, f"{task}/{i}", end=len(text),
+                metadata={"task": task, "output": labels[i % len(labels)]},
             ),
             score=2.0 - i / 10,
         )
@@ -94,8 +93,9 @@ class ExpertConformance:
     def given(self, texts: Sequence[str] = _TEXTS) -> Evidence:
         """Evidence of these texts, of the kind that the expert needs."""
         expert = self.make()
-        task = getattr(expert, "task", None)
-        return voting(task, texts) if expert.needs == "demonstrations" and task else evidence(texts)
+        if expert.needs != "demonstrations":
+            return evidence(texts)
+        return voting(str(getattr(expert, "task", "")), getattr(expert, "labels", ()), texts)
 
     # --- what it is ---------------------------------------------------------------------------------
 

@@ -7,8 +7,9 @@ all implement the same method. What else an expert may say of itself, and what h
     many         True    one call of `propose` draws several samples at the cost of one request
     threshold    0.5     the confidence below which its answers are not given
     uncited      False   its answers may stand without a citation, as a tool's do: they rest on no document
-    task         None    the task whose demonstrations it votes by (needs = "demonstrations")
+    task         ""      the task whose demonstrations it votes by (needs = "demonstrations")
     selection    …       and how those are chosen (`retrieval.demonstrations.Selection`)
+    given(args)  …       the same with the arguments that a route names
 """
 
 from __future__ import annotations

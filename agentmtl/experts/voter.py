@@ -49,13 +49,18 @@ class VoterExpert:
         """Raises UsageError for a multiple choice without `encode`."""
         if task.kind == "multiple_choice" and encode is None:
             raise UsageError(f"The task {task.name} compares options.", "Give the voter the index's encoder.")
-        self.task, self._settings = task, settings or VoterSettings()
+        self.task, self._task, self._settings = task.name, task, settings or VoterSettings()
         self._encode = encode
         self.name = name or f"voter:{task.name}"
         self.card = (
             card or f"Answers {task.name} by the nearest labelled examples. {task.instruction}".strip()
         )
         self.threshold = self._settings.threshold
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """What it may answer; () for whatever the examples say."""
+        return self._task.labels
 
     @property
     def selection(self) -> Selection:
@@ -68,7 +73,7 @@ class VoterExpert:
         """The `n` likeliest outputs, each citing the examples that voted for it; [] without examples, and
         where none is as near as the settings ask for."""
         voting = [hit for hit in evidence.passages or demonstrations if self._may_vote(hit)]
-        near = max((hit.channels.get(COSINE, 1.0) for hit in voting), default=-1.0)
+        near = max((hit.channels.get(COSINE, hit.channels.get("dense", 1.0)) for hit in voting), default=-1.0)
         if not voting or near < self._settings.nearest:
             return []
         votes = self._votes(question, voting)
@@ -84,12 +89,12 @@ class VoterExpert:
     def _may_vote(self, hit: Hit) -> bool:
         if hit.unit.level != "demonstration":
             return False
-        if hit.unit.metadata.get("task") != self.task.name:
-            return self.task.kind == "classification" and _output(hit) in self.task.labels
-        return not self.task.labels or _output(hit) in self.task.labels
+        if hit.unit.metadata.get("task") != self.task:
+            return self._task.kind == "classification" and _output(hit) in self.labels
+        return not self.labels or _output(hit) in self.labels
 
     def _votes(self, question: str, voting: Sequence[Hit]) -> dict[str, float]:
-        if self.task.kind == "multiple_choice" and self._encode is not None:
+        if self._task.kind == "multiple_choice" and self._encode is not None:
             options = options_of(question)
             examples = [Demonstration.from_unit(hit.unit) for hit in voting]
             return option_votes(question, options, examples, self._encode) if options else {}
@@ -113,14 +118,14 @@ class VoterExpert:
 def voting_evidence(
     retriever: Retriever,
     question: str,
-    task: Task,
+    task: str,
     selection: Selection | None = None,
     where: str | None = None,
 ) -> Evidence:
     """The examples of a task for a question, best first, as the passages of an evidence; their cosine with
     the question is among their channels. Raises what `Retriever.retrieve` raises."""
     wanted = replace(selection or Selection(), order="best_first")
-    found = select(retriever, question, task.name, wanted, where=where)
+    found = select(retriever, question, task, wanted, where=where)
     hits = tuple(
         replace(hit, channels={**hit.channels, COSINE: cosine})
         for hit, cosine in zip(found.hits, found.cosines, strict=True)

@@ -65,7 +65,7 @@ class ToolExpert:
 
         Raises UsageError for an argument that the tool does not take.
         """
-        unknown = sorted(set(args) - set(self._schema().get("properties", {})))
+        unknown = sorted(set(args) - set(self.schema.get("properties", {})))
         if unknown:
             raise UsageError(f"The tool {self.name} takes no {unknown[0]!r}.", f"It takes {self._takes()}.")
         return ToolExpert(
@@ -96,7 +96,7 @@ class ToolExpert:
     def _arguments(self, question: str) -> dict[str, Any]:
         if self._args is not None:
             return dict(self._args)
-        schema = self._schema()
+        schema = self.schema
         texts = [n for n, one in schema.get("properties", {}).items() if one.get("type") == "string"]
         required = schema.get("required", [])
         chosen = [name for name in texts if name in required] or texts
@@ -107,14 +107,16 @@ class ToolExpert:
             )
         return {chosen[0]: question}
 
-    def _schema(self) -> dict[str, Any]:
+    @property
+    def schema(self) -> dict[str, Any]:
+        """The JSON schema of its arguments, for a router that names them."""
         if isinstance(self._tool, Tool):  # of one text, whatever its function says
             return {"properties": self._tool.args, "required": list(self._tool.args)}
         shape: Any = self._tool.tool_call_schema
         return dict(shape) if isinstance(shape, Mapping) else dict(shape.model_json_schema())
 
     def _takes(self) -> str:
-        return ", ".join(self._schema().get("properties", {})) or "nothing"
+        return ", ".join(self.schema.get("properties", {})) or "nothing"
 
     def _candidates(self, question: str, evidence: Evidence, text: str) -> list[Candidate]:
         if not text:

@@ -38,7 +38,7 @@ def index(tmp_path_factory: pytest.TempPathFactory) -> Index:
 def test_it_says_what_the_voter_says_and_cites_its_examples(index: Index, text: str) -> None:
     (vote,) = DemonstrationVoter(index.retriever, WEATHER, SETTINGS).predict([text])
     expert = VoterExpert(WEATHER, SETTINGS)
-    given = voting_evidence(index.retriever, text, WEATHER, expert.selection)
+    given = voting_evidence(index.retriever, text, expert.task, expert.selection)
     found = expert.propose(text, given, n=2)
     assert {c.text.split()[0]: c.confidence for c in found} == pytest.approx(dict(vote.probabilities))
     assert found[0].text.startswith(vote.output) and expert.threshold == 0.0
@@ -52,7 +52,7 @@ def test_it_says_what_the_voter_says_and_cites_its_examples(index: Index, text: 
 def test_options_are_read_from_the_question_and_compared(index: Index) -> None:
     asked = "Which is part of a car? A) a green leaf B) a steel wheel"
     expert = VoterExpert(PARTS, encode=index.retriever.encode_queries)
-    given = voting_evidence(index.retriever, asked, PARTS)
+    given = voting_evidence(index.retriever, asked, "parts")
     (best,) = expert.propose(asked, given)
     (vote,) = DemonstrationVoter(index.retriever, PARTS).predict([asked], [("a green leaf", "a steel wheel")])
     assert best.text == "a steel wheel [1][2][3]" and best.confidence == pytest.approx(vote.confidence)
@@ -79,13 +79,13 @@ def test_options_in_a_question(question: str, options: list[str]) -> None:
 
 def test_what_is_unlike_every_example_is_left_unanswered(index: Index) -> None:
     far = VoterExpert(WEATHER, replace(SETTINGS, nearest=0.9))
-    given = voting_evidence(index.retriever, "quantum chromodynamics", WEATHER)
+    given = voting_evidence(index.retriever, "quantum chromodynamics", "weather")
     assert far.propose("quantum chromodynamics", given) == []
     assert VoterExpert(WEATHER, SETTINGS).propose("quantum chromodynamics", given)
 
 
 def test_only_its_own_labels_are_votes(index: Index) -> None:
-    given = voting_evidence(index.retriever, "wet rain", WEATHER)
+    given = voting_evidence(index.retriever, "wet rain", "weather")
     odd = replace(
         given.passages[0], unit=replace(given.passages[0].unit, metadata={"task": "x", "output": "y"})
     )

@@ -20,7 +20,7 @@ from langchain_core.runnables import RunnableLambda, RunnableParallel
 from langchain_core.tools import StructuredTool, Tool, tool
 from pydantic import BaseModel
 
-from agentmtl import Agent, Document, Index
+from agentmtl import Agent, Demonstration, Document, Index, Task
 from agentmtl.errors import BudgetExceededError, ModelError, UsageError
 from agentmtl.experts.calling import FORBID, Price
 from agentmtl.experts.conformance import QUESTION, evidence
@@ -380,9 +380,22 @@ def test_embedded_experts_open_and_are_well(tmp_path: Path) -> None:
     assert isinstance(open_expert(entry("embedded", model="sentences"), HASHING), SentenceExpert)
     assert isinstance(open_expert(entry("embedded"), HASHING), SentenceExpert)
     voter = open_expert(entry("embedded", model="voter:intents"), HASHING)
-    assert voter.needs == "demonstrations" and voter.task.name == "intents"  # type: ignore[attr-defined]
+    assert voter.needs == "demonstrations" and voter.task == "intents"  # type: ignore[attr-defined]
     assert ReaderExpert.needs == "passages"
     for model in ("", "reader", "voter:intents"):
         assert health(entry("embedded", model=model)) == "ok"
     assert "no head in" in health(entry("embedded", model=str(tmp_path)))
     assert "cannot be read" in health(entry("embedded", task=str(tmp_path / "no.toml")))
+
+
+def test_an_agent_lets_tools_and_voters_answer(tmp_path: Path) -> None:
+    index = Index.create(tmp_path / "i", encoder="hashing", streams=())
+    index.add([Document("h", "John Harrison was born in Foulby.", "John Harrison")])
+    examples = [("a wet coat", "rain"), ("heavy rain", "rain"), ("hot sand", "sun"), ("a dry field", "sun")]
+    index.add_demonstrations(Task("sky", "classification"), [Demonstration("sky", *one) for one in examples])
+    answer = Agent(index, expert=ToolExpert(weather)).ask("Foulby")
+    assert (answer.text, answer.citations) == ("It rains in Foulby today (3).", ())
+    assert answer.usage.calls == 1 and not answer.abstained and answer.route == "weather"
+    voter = open_expert(entry("embedded", model="voter:sky"), HASHING, tasks=index.tasks)
+    answer = Agent(index, expert=voter).ask("a wet coat in the rain")
+    assert answer.text.startswith("rain [1]") and answer.citations[0].text in ("a wet coat", "heavy rain")
