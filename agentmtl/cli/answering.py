@@ -86,6 +86,7 @@ def agent_of(index: Index, settings: Settings, given: Answering) -> Agent:
     """The agent that these options describe. Raises UsageError for one that says nothing known."""
     from agentmtl.agent.agent import Agent
     from agentmtl.agent.reward import Reward
+    from agentmtl.experts.prompting import prompts_in
     from agentmtl.spending import parse_budget
 
     experts = _experts(index, settings, given)
@@ -104,22 +105,26 @@ def agent_of(index: Index, settings: Settings, given: Answering) -> Agent:
         task=given.task,
         demonstrations=given.demonstrations if given.task else 0,
         backend=settings.backend,
+        prompts=prompts_in(settings.prompts),
     )
 
 
-def chat_expert(name: str, max_tokens: int) -> Expert:
-    """A chat model by its name, as the expert that answers."""
+def chat_expert(name: str, max_tokens: int, prompts: str = "") -> Expert:
+    """A chat model by its name, as the expert that answers. `prompts`: a folder of one's own."""
     from agentmtl.experts.calling import Caller
     from agentmtl.experts.chat import ChatExpert
+    from agentmtl.experts.prompting import prompts_in
     from agentmtl.integrations.models import open_chat_model
 
-    return ChatExpert(Caller(open_chat_model(name), name.partition("@")[0], max_tokens=max_tokens))
+    caller = Caller(open_chat_model(name), name.partition("@")[0], max_tokens=max_tokens)
+    return ChatExpert(caller, prompts=prompts_in(prompts))
 
 
 def _experts(index: Index, settings: Settings, given: Answering) -> list[Expert]:
     """A chat model, one of the registry or all of it; [] where the name is that of an embedded expert."""
     if given.llm is not None:
-        return [chat_expert(given.llm, given.max_tokens)]
+        return [chat_expert(given.llm, given.max_tokens, settings.prompts)]
+    from agentmtl.experts.prompting import prompts_in
     from agentmtl.experts.registry import Registry
 
     entries = {} if given.expert in _EMBEDDED else Registry().entries()
@@ -129,7 +134,8 @@ def _experts(index: Index, settings: Settings, given: Answering) -> list[Expert]
         return []
     from agentmtl.integrations.experts import open_expert
 
-    return [open_expert(entry, index.settings.encoder, settings.backend) for entry in entries.values()]
+    prompts, encoder = prompts_in(settings.prompts), index.settings.encoder
+    return [open_expert(entry, encoder, settings.backend, prompts, index.tasks) for entry in entries.values()]
 
 
 def _decider(index: Index, given: Answering) -> Decider:

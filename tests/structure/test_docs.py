@@ -32,6 +32,8 @@ def test_a_command_is_understood(line: str) -> None:
     words = shlex.split(line)[1:]
     command, context = typer.main.get_command(app), None
     while hasattr(command, "commands"):
+        if command.invoke_without_command and not [word for word in words if not word.startswith("-")]:
+            break
         name, *words = words
         context = type(command).context_class(command, info_name=name, parent=context)
         command = command.commands[name]
@@ -50,8 +52,11 @@ def test_the_python_of_models_runs(number: int, tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     said = (
         "Tarn is a town on the river Lune.\nbridge",
+        "Tarn is a town on the river Lune. [1]\n[1] tarn: Tarn is a town on the river Lune.",
         "tickets",
         "Mira Holm [1]",
+        "Ada Bell [1]\nRain in Tarn.",
+        "all passed",
         "John Harrison [1] The H4 timekeeper",
     )
     assert done.stdout.startswith(said[number])
