@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from agentmtl.agent.agent import Agent
     from agentmtl.experts.expert import Expert
     from agentmtl.retrieval.index import Index
@@ -97,7 +99,7 @@ def agent_of(index: Index, settings: Settings, given: Answering) -> Agent:
         log=settings.log,
         expert=experts[0] if experts else given.expert,
         experts=experts[1:],
-        decider=_decider(index, given) if given.expert == ROUTED else None,
+        decider=_decider(index, given, experts) if given.expert == ROUTED else None,
         judge=given.judge,
         allocation=_allocation(given),
         budget=parse_budget(given.budget) if given.budget else None,
@@ -138,15 +140,18 @@ def _experts(index: Index, settings: Settings, given: Answering) -> list[Expert]
     return [open_expert(entry, encoder, settings.backend, prompts, index.tasks) for entry in entries.values()]
 
 
-def _decider(index: Index, given: Answering) -> Decider:
+def _decider(index: Index, given: Answering, opened: Sequence[Expert]) -> Decider:
     """The router among the registered experts, over the index's own encoder."""
     from agentmtl.cli.route import decider_of
     from agentmtl.experts.registry import Registry
     from agentmtl.routing.description import Described
     from agentmtl.routing.route import Policy
 
-    entries = Registry().entries().values()
-    experts = [Described(entry.name, entry.card, entry.examples) for entry in entries]
+    entries = Registry().entries()
+    experts = [
+        Described(one.name, one.card, entries[name].examples, getattr(one, "schema", None))
+        for name, one in zip(entries, opened, strict=True)
+    ]
     return decider_of(experts, given.router, index.encoder, Policy(), None)
 
 

@@ -21,6 +21,11 @@ EMBEDDED = Allocation({"hop": Share("embedded")})
         ("Where was he born?", ("Who built the H4?", "John Harrison [1]"), "Where was John Harrison born?"),
         ("What were her boats like?", ("Who sailed?", "Ada Holm [1]"), "What were Ada Holm's boats like?"),
         ("When did it sail?", ("Who designed the Fram?", "in Larvik, by hand [1]"), "When did Fram sail?"),
+        (
+            "Where was he born?",
+            ("Who built the H4?", "The H4 was built by Ada Holm. [1]"),
+            "Where was Ada Holm born?",
+        ),
         ("And when?", ("Who built the H4?", "John Harrison [1]"), "And when? (John Harrison)"),
         ("Who designed the Fram?", ("Who built the H4?", "John Harrison"), "Who designed the Fram?"),
         ("Why is it red?", ("why is the sky blue", ""), "Why is it red?"),
