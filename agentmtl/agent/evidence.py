@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from agentmtl.experts.expert import Expert
-from agentmtl.retrieval.demonstrations import Selection, select
+from agentmtl.experts.voter import voting_evidence
 from agentmtl.retrieval.evidence import gather
 from agentmtl.retrieval.hops.evidence import gather_passages
 from agentmtl.retrieval.hops.model import HopModel
@@ -27,10 +27,8 @@ def evidence_for(
     if expert.needs == "sentences":
         return gather(retriever, question, hops=search.hops, where=where)
     if expert.needs == "demonstrations":
-        chosen = select(
-            retriever, question, str(getattr(expert, "task", "")), Selection(order="best_first"), where=where
-        )
-        return Evidence(question, chosen.hits)
+        task, selection = str(getattr(expert, "task", "")), getattr(expert, "selection", None)
+        return voting_evidence(retriever, question, task, selection, where)
     return gather_passages(retriever, question, search, where=where, model=hop_model)
 
 

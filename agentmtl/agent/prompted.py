@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING
 
 from agentmtl.experts.answers import without_marks
 from agentmtl.experts.calling import Caller
-from agentmtl.experts.prompting import Prompts, blocks_of, nonce_for, quoted
+from agentmtl.experts.prompting import Prompts, blocks_of, nonce_for
+from agentmtl.experts.quoting import quoted
 from agentmtl.schema import Candidate, Evidence, Turn
 from agentmtl.work import Work
 

@@ -73,7 +73,7 @@ def route(
     settings = settings_from(encoder=encoder, backend=backend)
     loaded = load_encoder(settings.encoder, backend=settings.backend)
     experts = [Described(e.name, e.card, e.examples) for e in entries.values()]
-    costs = {name: 1000 * entry.price.usd(1_000, entry.max_tokens) for name, entry in entries.items()}
+    costs = {name: 1000 * entry.expected_usd() for name, entry in entries.items()}
     if threshold is None:
         threshold = ABSTAIN if llm else 0.0
     policy = Policy(cost_weight, threshold, costs, _live(entries, check))

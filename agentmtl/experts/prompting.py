@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from agentmtl.errors import UsageError
-from agentmtl.experts.quoting import quoted as quoted
+from agentmtl.experts.quoting import quoted
 from agentmtl.schema import Demonstration, Evidence, Hit
 from agentmtl.tasks import Task
 

@@ -20,7 +20,8 @@ from typing import TYPE_CHECKING, Any
 
 from agentmtl.errors import UsageError
 from agentmtl.experts.calling import Caller, Sample
-from agentmtl.experts.prompting import Prompts, quoted
+from agentmtl.experts.prompting import Prompts
+from agentmtl.experts.quoting import quoted
 from agentmtl.routing.arguments import Schema, read_arguments
 from agentmtl.routing.description import Described
 from agentmtl.routing.grounding import checked, grounded
