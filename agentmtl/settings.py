@@ -41,6 +41,7 @@ class Settings:
     hops: int = 2  # retrieval steps of ask, at most
     threshold: float = -1.0  # confidence below which ask abstains; -1 is the calibrated one
     log: bool = True  # keep questions and answers for `agentmtl log`
+    prompts: str = ""  # folder of prompts of your own, which replace the package's of the same name
     offline: bool = True  # never look for a model on a hub
 
 

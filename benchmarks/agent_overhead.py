@@ -127,7 +127,7 @@ def main() -> None:
         def plain() -> None:
             for _ in range(arguments.asks):
                 with Ledger().active():
-                    state = now(flow(stages, QUESTION))
+                    state = now(flow(stages, begun(QUESTION)))
                 journal.add(index.folder, state["answer"], state["evidence"])
 
         rows: list[Row] = []

@@ -16,9 +16,9 @@ from agentmtl.agent.compose import COMPOSED
 from agentmtl.agent.conversation import Session, turn_of
 from agentmtl.agent.flow import flow
 from agentmtl.agent.journal import Journal
-from agentmtl.agent.reward import UNFITTED, Reward
+from agentmtl.agent.reward import Reward, shipped_reward
 from agentmtl.agent.runs import Runs
-from agentmtl.agent.stages import EMBEDDED, Decider, Escalates, Stages
+from agentmtl.agent.stages import EMBEDDED, Escalates, Stages
 from agentmtl.agent.state import State, Step, begun
 from agentmtl.agent.streaming import Event, Listener, astreamed, streamed
 from agentmtl.errors import UsageError
@@ -29,7 +29,8 @@ from agentmtl.retrieval.hops.beam import Judge
 from agentmtl.retrieval.hops.model import HopModel
 from agentmtl.retrieval.hops.search import MAX_HOPS, HopSettings
 from agentmtl.retrieval.index import Index
-from agentmtl.schema import Allocation, Answer, Budget, Turn, Usage
+from agentmtl.routing.decider import Decider
+from agentmtl.schema import Allocation, Answer, Budget, Usage
 from agentmtl.spending import Call, Ledger
 from agentmtl.work import later, now
 
@@ -44,7 +45,7 @@ class Agent:
 
     `expert`: an expert, or the name of an embedded one (`agentmtl.experts.default`); `experts`: others, among
     whom the `decider` chooses, and to whom a `cascade` passes a question on. `allocation`: which expert and
-    how many samples each stage gets (`agentmtl.agent.stages.PIPELINE`): `Allocation({"sample":
+    how many samples each stage gets (`agentmtl.agent.pipeline.PIPELINE`): `Allocation({"sample":
     Share(samples=8, aggregator="weighted")})`. With a chat model, queries of later hops are its own, unless
     the stage "hop" is given to "embedded".
 
@@ -68,7 +69,7 @@ class Agent:
         allocation: Allocation | None = None,
         judge: Judge | str = NONE,
         hop_model: HopModel | None = None,
-        reward: Reward = UNFITTED,
+        reward: Reward | None = None,
         prompts: Prompts | None = None,
         task: str = "",
         demonstrations: int = 0,
@@ -91,7 +92,8 @@ class Agent:
         else:
             read_by = judge
         self._search = HopSettings(hops=hops, judge=read_by)
-        self._hop_model, self._reward, self._prompts = hop_model, reward, prompts or Prompts()
+        self._hop_model, self._prompts = hop_model, prompts or Prompts()
+        self._reward = reward or shipped_reward()
         self._decider, self._cascade = decider, cascade
         self._task, self._demonstrations = task, demonstrations
         self._threshold = threshold
@@ -176,28 +178,28 @@ class Agent:
     def _ask(
         self, question: str, where: str | None, session: Session | None, run: str, listener: Listener | None
     ) -> Answer:
-        asked, turns, calls = _question(question), _turns(session), list[Call]()
+        first, calls = _first(question, where, session), list[Call]()
         stages = self.stages(listener.step) if listener else self.stages()
         opened = self._opener(calls, listener)
         if run:
-            state = self._runs.run(stages, run, begun(asked, where, turns), opened)
+            state = self._runs.run(stages, run, first, opened)
         else:
             with opened(None).active():
-                state = now(flow(stages, asked, where, turns))
+                state = now(flow(stages, first))
         self._note(state, calls, session)
         return state["answer"]
 
     async def _aask(
         self, question: str, where: str | None, session: Session | None, run: str, listener: Listener | None
     ) -> Answer:
-        asked, turns, calls = _question(question), _turns(session), list[Call]()
+        first, calls = _first(question, where, session), list[Call]()
         stages = self.stages(listener.step) if listener else self.stages()
         opened = self._opener(calls, listener)
         if run:
-            state = await self._runs.arun(stages, run, begun(asked, where, turns), opened)
+            state = await self._runs.arun(stages, run, first, opened)
         else:
             with opened(None).active():
-                state = await later(flow(stages, asked, where, turns))
+                state = await later(flow(stages, first))
         if self._journal is not None:
             await asyncio.to_thread(self._note, state, calls, session)
         return state["answer"]
@@ -216,7 +218,7 @@ class Agent:
         """Raises UsageError for what would be refused only after samples were paid for."""
         name = allocation.of("sample").aggregator
         if name not in COMPOSED:
-            aggregator(name, lambda candidate: 0.0)
+            aggregator(name, lambda candidates: [0.0] * len(candidates))
         for stage, share in allocation.shares.items():
             known = [*self.experts, *([EMBEDDED] if stage == "hop" else [])]
             if share.model and share.model not in known:
@@ -227,12 +229,9 @@ class Agent:
         return allocation
 
 
-def _question(text: str) -> str:
+def _first(text: str, where: str | None, session: Session | None) -> State:
+    """The state of a question before its first step. Raises UsageError for what is none."""
     question = text.strip()
     if not question or len(question) > MAX_QUESTION:
         raise UsageError(f"A question has 1 to {MAX_QUESTION:,} characters.", 'agentmtl ask "Who …?"')
-    return question
-
-
-def _turns(session: Session | None) -> list[Turn]:
-    return list(session.turns) if session else []
+    return begun(question, where, session.turns if session else (), session.name if session else "")

@@ -19,6 +19,7 @@ from agentmtl.experts.answers import normalise_answer, without_marks
 from agentmtl.schema import Candidate
 
 SURE = 0.95  # that the leader stays ahead, for drawing to stop
+_SURELY = 1 - 1e-9  # a probability that has odds
 _LEAST = 2  # samples before it may
 
 
@@ -32,10 +33,11 @@ class Vote:
 
 
 Aggregator = Callable[[Sequence[Candidate], int], Candidate | None]
-Reward = Callable[[Candidate], float]
+Weigh = Callable[[Candidate], float]
+Reward = Callable[[Sequence[Candidate]], Sequence[float]]  # how good each of those drawn is
 
 
-def votes_of(candidates: Sequence[Candidate], weigh: Reward = lambda candidate: 1.0) -> list[Vote]:
+def votes_of(candidates: Sequence[Candidate], weigh: Weigh = lambda candidate: 1.0) -> list[Vote]:
     """The answers, the heaviest first."""
     groups: dict[str, list[Candidate]] = {}
     for candidate in candidates:
@@ -55,15 +57,22 @@ def weighted(candidates: Sequence[Candidate], drawn: int) -> Candidate | None:
     return _winner(votes_of(candidates, lambda candidate: candidate.confidence), drawn)
 
 
-def best_of(reward: Reward) -> Aggregator:
-    """The candidate with the highest reward, which becomes its confidence."""
+def best_of(reward: Reward, calibrated: bool = True) -> Aggregator:
+    """The candidate with the highest reward. That becomes its confidence where the reward is `calibrated` for
+    who said it; else the chance that it is the best of the different answers drawn (Bradley & Terry,
+    Biometrika 39, 1952: its odds over the sum of theirs), times the share of samples that said anything."""
 
     def choose(candidates: Sequence[Candidate], drawn: int) -> Candidate | None:
         if not candidates:
             return None
-        rewards = [reward(candidate) for candidate in candidates]
+        rewards = reward(candidates)
         best = max(range(len(candidates)), key=lambda n: (rewards[n], -n))
-        return replace(candidates[best], confidence=rewards[best])
+        if calibrated:
+            return replace(candidates[best], confidence=rewards[best])
+        odds = {id(c): r / (1.0 - min(r, _SURELY)) for c, r in zip(candidates, rewards, strict=True)}
+        all_odds = sum(max(odds[id(c)] for c in vote.candidates) for vote in votes_of(candidates))
+        chance = odds[id(candidates[best])] / all_odds if all_odds else 1.0
+        return replace(candidates[best], confidence=chance * len(candidates) / max(1, drawn))
 
     return choose
 
@@ -78,10 +87,10 @@ def _winner(votes: Sequence[Vote], drawn: int) -> Candidate | None:
 AGGREGATORS: Mapping[str, Aggregator] = {"majority": majority, "weighted": weighted}
 
 
-def aggregator(name: str, reward: Reward | None = None) -> Aggregator:
+def aggregator(name: str, reward: Reward | None = None, calibrated: bool = True) -> Aggregator:
     """By name; "best-of-n" needs a reward. Raises UsageError for another name."""
     if name == "best-of-n" and reward is not None:
-        return best_of(reward)
+        return best_of(reward, calibrated)
     if name not in AGGREGATORS:
         raise UsageError(
             f"There is no aggregator {name!r} here.",

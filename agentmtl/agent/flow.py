@@ -5,17 +5,14 @@ LangGraph gives the same (`agentmtl.agent.graph`) and costs a second to import.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from agentmtl.agent.stages import Stages
-from agentmtl.agent.state import State, add, begun
-from agentmtl.schema import Turn
+from agentmtl.agent.state import State, add
 from agentmtl.work import Work
 
 
-def flow(stages: Stages, question: str, where: str | None = None, turns: Sequence[Turn] = ()) -> Work[State]:
-    """All steps in turn: the same as the graph gives, without LangGraph."""
-    state = begun(question, where, list(turns))
+def flow(stages: Stages, first: State) -> Work[State]:
+    """All steps in turn from `begun`: the same as the graph gives, without LangGraph."""
+    state = State(**first)
     add(state, (yield from stages.rewrite(state)))
     add(state, (yield from stages.route(state)))
     add(state, stages.plan(state))

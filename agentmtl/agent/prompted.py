@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING
 
 from agentmtl.experts.answers import without_marks
 from agentmtl.experts.calling import Caller
-from agentmtl.experts.prompting import Prompts, blocks_of, nonce_for, quoted
+from agentmtl.experts.prompting import Prompts, blocks_of, nonce_for
+from agentmtl.experts.quoting import quoted
 from agentmtl.schema import Candidate, Evidence, Turn
 from agentmtl.work import Work
 
@@ -27,6 +28,7 @@ LONGEST = 300  # characters of a query that a model wrote
 ENOUGH = "enough"
 _LEAD = re.compile(r"^\s*(?:search|alone|question|query)\s*:\s*", re.I)
 _PRONOUN = re.compile(r"\b(he|she|it|they|him|her|them|his|hers|its|their|there|that|this)\b", re.I)
+_THINGS = frozenset({"it", "its", "this", "that"})
 _OWNED = frozenset({"his", "its", "their"})
 _NAME = re.compile(r"[A-Z0-9][\w'’.-]*(?:\s+(?:(?:of|the|de|van|von)\s+)?[A-Z0-9][\w'’.-]*)*")
 
@@ -48,12 +50,13 @@ def standalone(question: str, turns: Sequence[Turn]) -> str:
     """`rewritten` without a model, for English: the first pronoun becomes what the conversation is about, and
     a question that names nothing has it added.
 
-    That is the last answer where it is a name of few words, else the last name in the question before.
+    That is the last answer where it is a name, else the first name in it that was not asked with, else the
+    last one that was; for "it" the other way round.
     """
-    about = _topic(turns[-1]) if turns else ""
+    found = _PRONOUN.search(question)
+    about = _topic(turns[-1], found[0].lower() if found else "") if turns else ""
     if not about or about.lower() in question.lower():
         return question
-    found = _PRONOUN.search(question)
     if found is not None:
         name = f"{about}'s" if _owns(found[0], question[found.end() :]) else about
         return question[: found.start()] + name + question[found.end() :]
@@ -68,12 +71,17 @@ def _owns(pronoun: str, after: str) -> bool:
     return word in _OWNED or (word == "her" and bool(re.match(r"\s+\w", after)))
 
 
-def _topic(turn: Turn) -> str:
+def _topic(turn: Turn, pronoun: str) -> str:
     answer = without_marks(turn.answer).strip()
     if _NAME.fullmatch(answer) and not answer[0].isdigit():
         return answer
-    names = _NAME.findall(turn.question[1:])  # the first word is a capital for another reason
-    return names[-1] if names else ""
+    # The first word is a capital for another reason.
+    asked, said = (
+        [name.strip("'’.-") for name in _NAME.findall(text[1:])] for text in (turn.question, answer)
+    )
+    new = [name for name in said if name not in turn.question and not name[0].isdigit()]
+    found = [*asked[-1:], *new[:1]] if pronoun in _THINGS else [*new[:1], *asked[-1:]]
+    return found[0] if found else ""
 
 
 def next_query(

@@ -14,47 +14,31 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, Protocol, cast
 
-from agentmtl.agent.aggregate import aggregator, decided
+from agentmtl.agent.aggregate import aggregator, decided, votes_of
 from agentmtl.agent.citations import exact_only
 from agentmtl.agent.compose import COMPOSED, Composer, fused, refined
+from agentmtl.agent.evidence import evidence_for, in_turn
 from agentmtl.agent.prompted import hop_messages, judged, next_query, rewritten, standalone
-from agentmtl.agent.reward import UNFITTED, Reward
+from agentmtl.agent.reward import Reward, shipped_reward
 from agentmtl.agent.state import State, Step
 from agentmtl.errors import BudgetExceededError, UsageError
 from agentmtl.experts.calling import Caller, estimate_tokens
 from agentmtl.experts.expert import Expert
 from agentmtl.experts.prompting import Prompts
 from agentmtl.retrieval.demonstrations import Selection, select
-from agentmtl.retrieval.evidence import gather
 from agentmtl.retrieval.hops.evidence import PASSAGES, gather_passages
 from agentmtl.retrieval.hops.model import HopModel
 from agentmtl.retrieval.hops.search import HopSettings
 from agentmtl.retrieval.retriever import Retriever
+from agentmtl.routing.decider import Decider
 from agentmtl.routing.route import Route
-from agentmtl.schema import Allocation, Answer, Candidate, Evidence, Hit, Stage
+from agentmtl.schema import Allocation, Answer, Candidate, Evidence, Hit
 from agentmtl.spending import HINT, current_ledger
 from agentmtl.work import Wait, Work, in_thread
 
 FIRST = 3  # samples of the first round: fewer cannot decide a vote
 EMBEDDED = "embedded"  # as the model of the stage "hop": queries of the embedded search alone
 ROUNDS = 2  # of refining, unless the stage "aggregate" has samples
-
-# What an Allocation may give to: the stages that can use a model, and those that can use more of it.
-PIPELINE = (
-    Stage("rewrite"),
-    Stage("hop", samples=(0, 1, 2, 3)),
-    Stage("sample", samples=(1, 3, 5, 8, 16, 32, 64)),
-    Stage("aggregate", samples=(1, 2, 3, 4)),
-    Stage("judge"),
-)
-
-
-class Decider(Protocol):
-    """Chooses the expert of a question."""
-
-    def decide(self, question: str, *, last: str | None = None) -> Route: ...
-
-    async def adecide(self, question: str, *, last: str | None = None) -> Route: ...
 
 
 class Escalates(Protocol):
@@ -81,7 +65,7 @@ class Stages:
     decider: Decider | None = None
     cascade: Escalates | None = None
     hop_model: HopModel | None = None
-    reward: Reward = UNFITTED
+    reward: Reward = field(default_factory=shipped_reward)
     prompts: Prompts = field(default_factory=Prompts)
     task: str = ""
     demonstrations: int = 0
@@ -108,7 +92,8 @@ class Stages:
         if named or self.decider is None:
             chosen = named or self.expert
             reason = "named by the allocation" if named else "the only one asked"
-            return self._with({"route": chosen}, {"step": "route", "expert": chosen, "reason": reason})
+            step = {"step": "route", "expert": chosen, "reason": reason, **_of_talk(state)}
+            return self._with({"route": chosen}, step)
         decide, turns = self.decider, state.get("turns", [])
         last = turns[-1].expert if turns else None
         question = state["question"]
@@ -122,9 +107,11 @@ class Stages:
             )
         step = {
             "step": "route", "expert": chosen, "confidence": route.confidence, "reason": route.reason,
-            "scores": dict(route.scores), "tier": getattr(route, "tier", ""), "abstained": route.abstained,
+            "scores": dict(route.scores), "tier": route.tier, "abstained": route.abstained,
+            "explored": route.explored, "args": dict(route.args),
+            "spans": [span.to_json() for span in route.spans], **_of_talk(state),
         }  # fmt: skip
-        return self._with({"route": chosen}, step)
+        return self._with({"route": chosen, "args": {} if route.abstained else dict(route.args)}, step)
 
     def plan(self, state: State) -> State:
         """What will be done; nothing is spent yet."""
@@ -159,10 +146,8 @@ class Stages:
         )
 
     def evidence(self, question: str, where: str | None, expert: Expert) -> Evidence:
-        """For the expert: scored sentences, or passages over several hops."""
-        if expert.needs == "sentences":
-            return gather(self.retriever, question, hops=self.search.hops, where=where)
-        return gather_passages(self.retriever, question, self.search, where=where, model=self.hop_model)
+        """What the expert needs. Raises what the search raises."""
+        return evidence_for(expert, self.retriever, question, self.search, where, self.hop_model)
 
     def hops_left(self, state: State) -> bool:
         """Whether a model is asked for a query more: it may be within the budget, what it leaves suffices
@@ -197,7 +182,7 @@ class Stages:
             hop = max((hit.hop for hit in old.passages), default=1) + 1
             known = {hit.id for hit in old.passages}
             new = tuple(replace(hit, hop=hop) for hit in found.passages if hit.id not in known)
-            update["evidence"] = replace(old, passages=_in_turn(old.passages, new)[:PASSAGES])
+            update["evidence"] = replace(old, passages=in_turn(old.passages, new)[:PASSAGES])
         step = {
             "step": "hop", "query": query, "model": caller.name, "seconds": time.perf_counter() - started,
             "passages": [hit.id for hit in new],
@@ -235,7 +220,7 @@ class Stages:
         """Candidates of one round; a budget that has ended ends the drawing. Raises what else
         `Expert.propose` raises."""
         started, size, ledger = time.perf_counter(), state["size"], current_ledger()
-        expert, before = self.experts[state["route"]], ledger.outputs("sample")
+        expert, before = self._given(state), ledger.outputs("sample")
         given = (state["question"], state["evidence"], state.get("demonstrations", []), size)
         try:
             found = yield Wait(partial(expert.propose, *given), partial(expert.apropose, *given))
@@ -251,13 +236,20 @@ class Stages:
         }  # fmt: skip
         return self._with({"candidates": list(found), "drawn": drawn}, step)
 
+    def _given(self, state: State) -> Expert:
+        """The expert, with the arguments that the route names where it takes any."""
+        expert, args = self.experts[state["route"]], state.get("args", {})
+        take = getattr(expert, "given", None)
+        return cast(Expert, take(args)) if args and take is not None else expert
+
     def aggregate(self, state: State) -> Work[State]:
         """One candidate of those whose citations are exact. Raises BudgetExceededError where the budget did
         not allow even one sample."""
         if state.get("refused") and not state.get("drawn"):
             raise BudgetExceededError(state["refused"], HINT)
         found, drawn = state.get("candidates", []), state.get("drawn", 0)
-        exact, expert = exact_only(self.retriever.snapshot, found), self.experts[state["route"]]
+        expert = self.experts[state["route"]]
+        exact = self._exact(found, expert)
         share = self.allocation.of("sample")
         seconds = sum(step["seconds"] for step in state["trace"] if step["step"] == "sample")
         step: dict[str, Any] = {"step": "propose", "seconds": seconds, "candidates": len(found)}
@@ -270,9 +262,29 @@ class Stages:
                 best, told = yield from self._composed(state, exact, drawn)
                 step |= told
             else:
-                reward = partial(self.reward, state["question"], drawn=exact)
-                best = aggregator(share.aggregator, reward)(exact, drawn)
+                verdicts = yield from self._verdicts(state, exact)
+                encode = self.retriever.encode_queries
+                reward = partial(self.reward, state["question"], encode=encode, judged=verdicts)
+                best = aggregator(
+                    share.aggregator, lambda found: reward(found), expert.name in self.reward.weights
+                )(exact, drawn)
         return self._with({"chosen": [best] if best else [], "exact": len(exact)}, step)
+
+    def _exact(self, found: Sequence[Candidate], expert: Expert) -> list[Candidate]:
+        """Those with exact citations, and of an expert that answers from elsewhere, a tool, those without."""
+        bare = [c for c in found if not c.citations] if getattr(expert, "uncited", False) else []
+        return [*exact_only(self.retriever.snapshot, found), *bare]
+
+    def _verdicts(self, state: State, exact: Sequence[Candidate]) -> Work[dict[str, float]]:
+        """Of the judge, where there is one and it helps to choose: by the normalised answer."""
+        caller, found = self._named("judge"), dict[str, float]()
+        if caller is None or self.allocation.of("sample").aggregator != "best-of-n":
+            return found
+        for vote in votes_of(exact):
+            right = yield from self._judged(caller, state, vote.candidates[0])
+            if right is not None:
+                found[vote.answer] = right
+        return found
 
     def _composed(
         self, state: State, exact: Sequence[Candidate], drawn: int
@@ -301,7 +313,7 @@ class Stages:
         step: dict[str, Any] = {"step": "verify", "exact": exact, "dropped": found - exact}
         chosen = list(state["chosen"])
         caller = self._named("judge")
-        if caller is not None and chosen:
+        if caller is not None and chosen and self.allocation.of("sample").aggregator != "best-of-n":
             right = yield from self._judged(caller, state, chosen[0])
             step["judged"] = right
             if right is not None:
@@ -337,8 +349,9 @@ class Stages:
         """Begin again with the dearer expert, from the evidence that is there where it needs the same."""
         name, tried = str(self.dearer(state)), [*state.get("tried", []), state["route"]]
         step = {"step": "escalate", "from": state["route"], "expert": name}
-        fresh = {
+        fresh: dict[str, Any] = {
             "route": name,
+            "args": {},
             "tried": tried,
             "stopped": "",
             "refused": "",
@@ -377,8 +390,6 @@ class Stages:
         return {**update, "trace": [step], "spent": current_ledger().spent}
 
 
-def _in_turn(first: Sequence[Hit], second: Sequence[Hit]) -> tuple[Hit, ...]:
-    """The best of one, the best of the other, the second of one …"""
-    longest = max(len(first), len(second))
-    pairs = ((hits[n] for hits in (first, second) if n < len(hits)) for n in range(longest))
-    return tuple(hit for pair in pairs for hit in pair)
+def _of_talk(state: State) -> dict[str, Any]:
+    """The conversation's name for the trace, where there is one: routers are judged by their switches."""
+    return {"conversation": state["conversation"]} if state.get("conversation") else {}

@@ -3,7 +3,7 @@ again."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, TypeAlias, TypedDict
 
 from agentmtl.schema import Answer, Candidate, Evidence, Hit, Turn, Usage
@@ -32,7 +32,8 @@ def grown(old: Usage, new: Usage) -> Usage:
 
 
 class State(TypedDict, total=False):
-    """`question` stands alone: `asked` is how the user put it after `turns` of a conversation. `searched`:
+    """`question` stands alone: `asked` is how the user put it after `turns` of a conversation. `args`: what
+    the route gives the expert, in its own schema. `searched`:
     queries of a model, "" for "enough". `drawn`: samples of the expert on whom the `route` fell, those that
     said nothing usable included; `size`: of this round; `stopped`: why no more are drawn; `refused`: what the
     budget said; `tried`: experts that gave way to a dearer one.
@@ -42,7 +43,9 @@ class State(TypedDict, total=False):
     question: str
     where: str | None
     turns: list[Turn]
+    conversation: str
     route: str
+    args: dict[str, Any]
     tried: list[str]
     evidence: Evidence
     searched: list[str]
@@ -63,9 +66,11 @@ _REDUCED = {"candidates": listed, "drawn": counted, "trace": listed, "spent": gr
 _EMPTY: Mapping[str, Any] = {"candidates": [], "drawn": 0, "trace": [], "spent": Usage()}
 
 
-def begun(question: str, where: str | None = None, turns: list[Turn] | None = None) -> State:
-    """The state before the first step."""
-    return {"question": question, "where": where, "turns": turns or []}
+def begun(
+    question: str, where: str | None = None, turns: Sequence[Turn] = (), conversation: str = ""
+) -> State:
+    """The state before the first step. `conversation`: its name, which the trace tells."""
+    return {"question": question, "where": where, "turns": list(turns), "conversation": conversation}
 
 
 def add(state: State, update: State) -> None:

@@ -3,23 +3,29 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from agentmtl.agent.agent import Agent
     from agentmtl.experts.expert import Expert
     from agentmtl.retrieval.index import Index
+    from agentmtl.routing.decider import Decider
     from agentmtl.schema import Allocation
     from agentmtl.settings import Settings
 
+ROUTED = "routed"
 _EMBEDDED = ("auto", "reader", "sentences")
 
 AnsweringFlag = Annotated[
     str,
     typer.Option(
-        "--expert", help="auto, reader, sentences, a reader head's folder, or a registered expert's name."
+        "--expert",
+        help="auto, reader, sentences, a head's folder, a registered name, or routed: whom the router takes.",
     ),
 ]
 LlmFlag = Annotated[
@@ -48,6 +54,18 @@ DemonstrationsFlag = Annotated[
 ]
 
 
+RewardFlag = Annotated[
+    Path | None,
+    typer.Option("--reward", help="What best-of-n chooses by: a file of `agentmtl train reward`."),
+]
+
+
+RouterFlag = Annotated[
+    Path | None,
+    typer.Option("--router", help="Of --expert routed: a fitted router's folder; else by description."),
+]
+
+
 @dataclass(frozen=True, slots=True)
 class Answering:
     """The options as given."""
@@ -62,45 +80,79 @@ class Answering:
     budget: str | None = None
     task: str = ""
     demonstrations: int = 4
+    reward: Path | None = None
+    router: Path | None = None
 
 
 def agent_of(index: Index, settings: Settings, given: Answering) -> Agent:
     """The agent that these options describe. Raises UsageError for one that says nothing known."""
     from agentmtl.agent.agent import Agent
+    from agentmtl.agent.reward import Reward
+    from agentmtl.experts.prompting import prompts_in
     from agentmtl.spending import parse_budget
 
+    experts = _experts(index, settings, given)
     return Agent(
         index,
         hops=settings.hops,
         threshold=settings.threshold,
         log=settings.log,
-        expert=_expert(index, settings, given),
+        expert=experts[0] if experts else given.expert,
+        experts=experts[1:],
+        decider=_decider(index, given, experts) if given.expert == ROUTED else None,
         judge=given.judge,
         allocation=_allocation(given),
         budget=parse_budget(given.budget) if given.budget else None,
+        reward=Reward.load(given.reward) if given.reward else None,
         task=given.task,
         demonstrations=given.demonstrations if given.task else 0,
         backend=settings.backend,
+        prompts=prompts_in(settings.prompts),
     )
 
 
-def _expert(index: Index, settings: Settings, given: Answering) -> Expert | str:
-    """A chat model, one of the registry, or the name of an embedded expert."""
-    if given.llm is not None:
-        from agentmtl.experts.calling import Caller
-        from agentmtl.experts.chat import ChatExpert
-        from agentmtl.integrations.models import open_chat_model
+def chat_expert(name: str, max_tokens: int, prompts: str = "") -> Expert:
+    """A chat model by its name, as the expert that answers. `prompts`: a folder of one's own."""
+    from agentmtl.experts.calling import Caller
+    from agentmtl.experts.chat import ChatExpert
+    from agentmtl.experts.prompting import prompts_in
+    from agentmtl.integrations.models import open_chat_model
 
-        name = given.llm.partition("@")[0]
-        return ChatExpert(Caller(open_chat_model(given.llm), name, max_tokens=given.max_tokens))
+    caller = Caller(open_chat_model(name), name.partition("@")[0], max_tokens=max_tokens)
+    return ChatExpert(caller, prompts=prompts_in(prompts))
+
+
+def _experts(index: Index, settings: Settings, given: Answering) -> list[Expert]:
+    """A chat model, one of the registry or all of it; [] where the name is that of an embedded expert."""
+    if given.llm is not None:
+        return [chat_expert(given.llm, given.max_tokens, settings.prompts)]
+    from agentmtl.experts.prompting import prompts_in
     from agentmtl.experts.registry import Registry
 
     entries = {} if given.expert in _EMBEDDED else Registry().entries()
-    if given.expert not in entries:
-        return given.expert
+    if given.expert != ROUTED:
+        entries = {name: entry for name, entry in entries.items() if name == given.expert}
+    if not entries:
+        return []
     from agentmtl.integrations.experts import open_expert
 
-    return open_expert(entries[given.expert], index.settings.encoder, settings.backend)
+    prompts, encoder = prompts_in(settings.prompts), index.settings.encoder
+    return [open_expert(entry, encoder, settings.backend, prompts, index.tasks) for entry in entries.values()]
+
+
+def _decider(index: Index, given: Answering, opened: Sequence[Expert]) -> Decider:
+    """The router among the registered experts, over the index's own encoder."""
+    from agentmtl.cli.route import decider_of
+    from agentmtl.experts.registry import Registry
+    from agentmtl.routing.description import Described
+    from agentmtl.routing.route import Policy
+
+    entries = Registry().entries()
+    experts = [
+        Described(one.name, one.card, entries[name].examples, getattr(one, "schema", None))
+        for name, one in zip(entries, opened, strict=True)
+    ]
+    return decider_of(experts, given.router, index.encoder, Policy(), None)
 
 
 def _allocation(given: Answering) -> Allocation:

@@ -14,6 +14,8 @@ from agentmtl.cli.answering import (
     DemonstrationsFlag,
     LlmFlag,
     MaxTokensFlag,
+    RewardFlag,
+    RouterFlag,
     SamplesFlag,
     TaskFlag,
     UpdaterFlag,
@@ -67,6 +69,8 @@ def ask(
     budget: BudgetFlag = None,
     task: TaskFlag = "",
     demonstrations: DemonstrationsFlag = 4,
+    reward: RewardFlag = None,
+    router: RouterFlag = None,
     session: Annotated[
         str, typer.Option("--session", help="The conversation it belongs to; kept in the log.")
     ] = "",
@@ -100,7 +104,18 @@ def ask(
     settings = settings_from(hops=hops, threshold=threshold, backend=backend, log=False if no_log else None)
     opened = Index.open(index_folder(index), backend=settings.backend)
     given = Answering(
-        expert, judge, llm, samples, aggregator, updater, max_tokens, budget, task, demonstrations
+        expert,
+        judge,
+        llm,
+        samples,
+        aggregator,
+        updater,
+        max_tokens,
+        budget,
+        task,
+        demonstrations,
+        reward,
+        router,
     )
     agent = agent_of(opened, settings, given)
     if show_prompt:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from agentmtl.cli.output import JsonFlag, dim, emit, say
 from agentmtl.errors import UsageError
 from agentmtl.schema import SCHEMA_VERSION
+
+if TYPE_CHECKING:
+    from agentmtl.agent.journal import Entry, Journal
 
 app = typer.Typer(help="What was asked, retrieved and answered.", rich_markup_mode=None)
 
@@ -17,6 +20,9 @@ app = typer.Typer(help="What was asked, retrieved and answered.", rich_markup_mo
 def log(
     context: typer.Context,
     count: Annotated[int, typer.Option("-n", "--count", help="How many, newest first.", min=1)] = 10,
+    last: Annotated[
+        bool, typer.Option("--last", help="Everything of the newest, as `log show` prints it.")
+    ] = False,
     as_json: JsonFlag = False,
 ) -> None:
     """Show the newest questions with what was retrieved and answered.
@@ -25,13 +31,19 @@ def log(
 
       agentmtl log -n 3
 
+      agentmtl log --last
+
       agentmtl log --json
     """
     if context.invoked_subcommand is not None:
         return
     from agentmtl.agent.journal import Journal
 
-    entries = Journal().newest(count)
+    journal = Journal()
+    entries = journal.newest(1 if last else count)
+    if last and entries:
+        _show(journal, entries[0], as_json)
+        return
     if as_json:
         emit({"schema": SCHEMA_VERSION, "entries": [entry.to_json() for entry in entries]})
         return
@@ -67,7 +79,12 @@ def show(
     found = journal.get(entry)
     if found is None:
         raise UsageError(f"There is no entry {entry} in the log.", "See them: agentmtl log")
-    calls = journal.calls(entry)
+    _show(journal, found, as_json)
+
+
+def _show(journal: Journal, found: Entry, as_json: bool) -> None:
+    """The evidence, what models were sent and said, and the answer."""
+    calls = journal.calls(found.id)
     if as_json:
         emit({"schema": SCHEMA_VERSION, **found.to_json(), "calls": calls})
         return

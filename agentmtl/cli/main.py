@@ -17,9 +17,11 @@ from agentmtl.cli import (
     demonstrations,
     doctor,
     evaluation,
+    expert_report,
     experts,
     index,
     log,
+    prompts,
     route,
     search,
     train,
@@ -53,7 +55,9 @@ app.command("ask")(ask.ask)
 app.command("route")(route.route)
 app.command("demos")(demonstrations.demos)
 app.command("run")(run_command.run)
+experts.app.command("report")(expert_report.report)
 app.add_typer(experts.app, name="experts")
+app.add_typer(prompts.app, name="prompts")
 app.add_typer(log.app, name="log")
 app.add_typer(config.app, name="config")
 app.command("doctor")(doctor.doctor)

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from contextvars import copy_context
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial, reduce
 from math import ceil
 from operator import add
@@ -54,10 +54,12 @@ class Price:
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """One output. `logprob`: the mean over its tokens; None where the model does not say."""
+    """One output. `logprob`: the mean over its tokens; None where the model does not say. `first`: the
+    log-probabilities of its first token and, with the option `top_logprobs`, of that token's alternatives."""
 
     text: str
     logprob: float | None = None
+    first: Mapping[str, float] = field(default_factory=dict)
 
 
 class Caller:
@@ -74,6 +76,11 @@ class Caller:
     def many(self) -> bool:
         """Whether the model draws several samples in one request (it has the field `n`)."""
         return "n" in type(self.model).model_fields
+
+    @property
+    def constrains(self) -> bool:
+        """Whether the model takes vLLM's option `structured_outputs` (it says so by `constrains`)."""
+        return bool(getattr(self.model, "constrains", False))
 
     def call(self, messages: Sequence[BaseMessage], purpose: str, n: int = 1, **options: Any) -> list[Sample]:
         """`n` outputs, in one request where the model can, else in n that run at the same time; fewer where
@@ -113,7 +120,7 @@ class Caller:
                 request = partial(self._streamed, ledger.on_token, messages, purpose, given)
             else:
                 request = partial(self.model.generate, [list(messages)], **given)
-            return spending.done(_within(ledger, request))
+            return spending.done(within(ledger, request))
 
     async def _aonce(
         self, ledger: Ledger, messages: Sequence[BaseMessage], purpose: str, n: int, options: dict[str, Any]
@@ -130,7 +137,7 @@ class Caller:
             try:
                 result = await asyncio.wait_for(request, ledger.seconds_left)
             except TimeoutError as error:
-                raise _late(ledger) from error
+                raise late(ledger) from error
             return spending.done(result)
 
     def _streamed(
@@ -223,8 +230,8 @@ class _Spending:
     def done(self, result: LLMResult) -> list[Sample]:
         """Note what came back and what it cost."""
         generations: list[ChatGeneration] = list(result.generations[0])  # type: ignore[arg-type]
-        prompt, output = _tokens(result, generations)
-        samples = [Sample(generation.text, _logprob(generation)) for generation in generations]
+        prompt, output = tokens_of(result, generations)
+        samples = [Sample(g.text, _logprob(g), _first(g)) for g in generations]
         usage = self.caller.price.usage(1, prompt, output, perf_counter() - self.started)
         self.reservation.spend(usage)
         self.note(usage=usage, samples=samples)
@@ -263,7 +270,7 @@ def _joined(pieces: Sequence[AIMessageChunk]) -> LLMResult:
     return LLMResult(generations=[[ChatGeneration(message=whole)]])
 
 
-def _within(ledger: Ledger, request: Any) -> Any:
+def within(ledger: Ledger, request: Any) -> Any:
     """The request's result, unless the deadline comes first: it then runs out in its thread, unheard."""
     left = ledger.seconds_left
     if left is None:
@@ -272,12 +279,12 @@ def _within(ledger: Ledger, request: Any) -> Any:
     try:
         return pool.submit(copy_context().run, request).result(timeout=left)
     except TimeoutError as error:
-        raise _late(ledger) from error
+        raise late(ledger) from error
     finally:
         pool.shutdown(wait=False, cancel_futures=True)
 
 
-def _late(ledger: Ledger) -> BudgetExceededError:
+def late(ledger: Ledger) -> BudgetExceededError:
     return BudgetExceededError(
         f"The budget's {ledger.budget.seconds:g} seconds passed while a model was answering.",
         "Raise --budget seconds=…, or use a faster model.",
@@ -290,7 +297,7 @@ def estimate_tokens(messages: Sequence[BaseMessage]) -> int:
     return sum(ceil(len(text.encode()) / _BYTES_A_TOKEN) + _TOKENS_A_MESSAGE for text in texts)
 
 
-def _tokens(result: LLMResult, generations: Sequence[ChatGeneration]) -> tuple[int, int]:
+def tokens_of(result: LLMResult, generations: Sequence[ChatGeneration]) -> tuple[int, int]:
     """(of the prompt, of all outputs), as the model reported them."""
     told = (result.llm_output or {}).get("token_usage") or {}
     if told.get("prompt_tokens") is not None:
@@ -301,7 +308,17 @@ def _tokens(result: LLMResult, generations: Sequence[ChatGeneration]) -> tuple[i
 
 
 def _logprob(generation: ChatGeneration) -> float | None:
-    """The mean over an output's tokens, in the form of OpenAI's interface."""
-    told = generation.message.response_metadata.get("logprobs") or {}
-    values = [token["logprob"] for token in told.get("content") or [] if token.get("logprob") is not None]
+    """The mean over an output's tokens."""
+    values = [token["logprob"] for token in _told(generation) if token.get("logprob") is not None]
     return sum(values) / len(values) if values else None
+
+
+def _first(generation: ChatGeneration) -> dict[str, float]:
+    """Of the first token and its alternatives."""
+    tokens = [one for token in _told(generation)[:1] for one in (token, *(token.get("top_logprobs") or ()))]
+    return {str(one["token"]): float(one["logprob"]) for one in tokens if one.get("logprob") is not None}
+
+
+def _told(generation: ChatGeneration) -> list[dict[str, Any]]:
+    """Every token of an output, in the form of OpenAI's interface."""
+    return (generation.message.response_metadata.get("logprobs") or {}).get("content") or []

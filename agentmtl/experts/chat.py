@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from agentmtl.experts.calling import Caller, Sample
 from agentmtl.experts.expert import Needs
-from agentmtl.experts.prompting import Block, Prompts, blocks_of, nonce_for, quoted
+from agentmtl.experts.prompting import PASSAGES, Prompts, answer_messages
+from agentmtl.experts.quoting import unmarked
 from agentmtl.experts.support_words import FUNCTION
 from agentmtl.index.tokens import words
 from agentmtl.ingest.sentences import split_sentences
-from agentmtl.schema import Candidate, Citation, Demonstration, Evidence, Hit
+from agentmtl.schema import Candidate, Citation, Evidence, Hit
 from agentmtl.tasks import Task
 from agentmtl.work import Work, later, now
 
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
 Revision: TypeAlias = Literal["fuse", "refine"]
 
 NO_ANSWER = "no answer"
-PASSAGES = 6  # shown, at most
 _UNSURE = 0.5  # of a sample whose model gives no probabilities
 _LEAD = re.compile(r".*^\s*(?:\*\*)?answer(?:\*\*)?\s*:", re.I | re.S | re.M)
 _MARKS = re.compile(r"\s*\[\s*(\d+(?:\s*,\s*\d+)*)\s*\]")
@@ -145,21 +145,14 @@ class ChatExpert:
         purpose: Literal["answer"] | Revision = "answer",
         drafts: Sequence[str] = (),
     ) -> _Asked | None:
-        from langchain_core.messages import HumanMessage, SystemMessage
-
         hits = evidence.passages[: self._passages]
         if not hits:
             return None
-        blocks: list[Block] = blocks_of(hits)
-        nonce = nonce_for([question, *drafts, *(block.text for block in blocks)])
-        shown = [Demonstration.from_unit(hit.unit) for hit in demonstrations]
-        system = self._prompts.render("answer-system", task=self._task, nonce=nonce)
-        proposed = [quoted(draft) for draft in drafts]
-        user = self._prompts.render(
-            f"{purpose}-user", blocks=blocks, question=question, demonstrations=shown, nonce=nonce,
-            drafts=proposed,
+        messages = answer_messages(
+            self._prompts, question, evidence, demonstrations, task=self._task, passages=self._passages,
+            form=f"{purpose}-user", drafts=drafts,
         )  # fmt: skip
-        return _Asked(question, hits, (SystemMessage(system), HumanMessage(user)))
+        return _Asked(question, hits, messages)
 
     def _again(self, asked: _Asked, sample: Sample, reply: Reply) -> list[BaseMessage]:
         from langchain_core.messages import AIMessage, HumanMessage
@@ -182,7 +175,7 @@ def parse(text: str, documents: int) -> Reply:
     """What a model's text says, where documents 1 to `documents` were shown."""
     said = _LEAD.sub("", text).strip() or text.strip()
     marks = [int(number) for found in _MARKS.findall(said) for number in found.split(",")]
-    answer = " ".join(_MARKS.sub("", said).split()).strip()
+    answer = unmarked(" ".join(_MARKS.sub("", said).split()))
     known = tuple(dict.fromkeys(mark for mark in marks if 1 <= mark <= documents))
     if answer.lower().strip(" .") == NO_ANSWER:
         return Reply("", ())
@@ -195,23 +188,51 @@ def parse(text: str, documents: int) -> Reply:
 
 
 def cited(question: str, reply: Reply, hits: Sequence[Hit]) -> tuple[Citation, ...]:
-    """For each document named, its sentence that shares most words of content with the answer, and of those
-    with the question; none for a document that shares none with the answer. Where the answer has no such
-    word, as "yes", the question's decide alone."""
+    """For each document named, its sentence that says most of the answer: of what the answer adds to the
+    question, then of its other words of content. A document that says nothing of what is added is not cited.
+    Where the answer has no such word, as "yes", the question's decide alone.
+
+    A name or number that only another document has is cited from there: an answer shows all its sources.
+    """
     asked = frozenset(words(question)) - FUNCTION
     said = frozenset(words(reply.answer)) - FUNCTION - _YES_OR_NO or asked
-    found: list[Citation] = []
-    for number in reply.cited:
-        unit = hits[number - 1].unit
-        spans = split_sentences(unit.text) or [(0, len(unit.text))]
-        held = [frozenset(words(unit.text[start:end])) for start, end in spans]
-        best = max(range(len(spans)), key=lambda at: (len(held[at] & said), len(held[at] & asked), -at))
-        start, end = spans[best]
-        if held[best] & said:
-            found.append(
-                Citation(
-                    len(found) + 1, unit.id, unit.source_id, unit.start + start, unit.start + end,
-                    unit.text[start:end], unit.title, unit.file, hits[number - 1].hop,
-                )
-            )  # fmt: skip
-    return tuple(found)
+    added = said - asked or said
+    numbers = [number for number in reply.cited if added & _held(hits[number - 1])]
+    if numbers:
+        names = [word for word in re.findall(r"\w+", reply.answer) if not word[0].islower()]
+        numbers += _others(frozenset(words(" ".join(names))) & added, numbers, hits)
+    return tuple(
+        _citation(marker, hits[number - 1], added, said, asked) for marker, number in enumerate(numbers, 1)
+    )
+
+
+def _held(hit: Hit) -> frozenset[str]:
+    return frozenset(words(hit.unit.text))
+
+
+def _others(names: frozenset[str], numbers: Sequence[int], hits: Sequence[Hit]) -> list[int]:
+    """The documents that hold names which those of `numbers` lack, best ranked first."""
+    lacking, found = names - frozenset[str]().union(*(_held(hits[n - 1]) for n in numbers)), []
+    for number, hit in enumerate(hits, 1):
+        if lacking & _held(hit):
+            found.append(number)
+            lacking -= _held(hit)
+    return found
+
+
+def _citation(
+    marker: int, hit: Hit, added: frozenset[str], said: frozenset[str], asked: frozenset[str]
+) -> Citation:
+    """Of the sentence that holds most of what is added, then of what is said, then of what is asked."""
+    unit = hit.unit
+    spans = split_sentences(unit.text) or [(0, len(unit.text))]
+    held = [frozenset(words(unit.text[start:end])) for start, end in spans]
+    best = max(
+        range(len(spans)),
+        key=lambda at: (len(held[at] & added), len(held[at] & said), len(held[at] & asked), -at),
+    )
+    start, end = spans[best]
+    return Citation(
+        marker, unit.id, unit.source_id, unit.start + start, unit.start + end, unit.text[start:end],
+        unit.title, unit.file, hit.hop,
+    )  # fmt: skip

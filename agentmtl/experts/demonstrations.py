@@ -13,7 +13,7 @@ standardised; the prediction is the marginal p(y | x) = Σ_z p(z | x) · p(y | x
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -25,6 +25,7 @@ from agentmtl.retrieval.hits import Hits
 from agentmtl.retrieval.retriever import MAX_K, Retriever, task_filter
 from agentmtl.schema import Demonstration, Hit
 from agentmtl.tasks import Task
+from agentmtl.trunk.encoder import Vectors
 
 STRENGTH = 0.25  # κ: 0 counts every demonstration the same; `docs/decisions.md` has the numbers
 OPTION_TEMPERATURE = 0.1  # of the likeness of options
@@ -106,7 +107,8 @@ class DemonstrationVoter:
     def _vote(self, text: str, options: Sequence[str], found: Selected) -> Vote:
         settings = self._settings
         if options:
-            votes = self._options(text, options, found)
+            examples = [Demonstration.from_unit(hit.unit) for hit in found.hits]
+            votes = option_votes(text, options, examples, self._retriever.encode_queries)
         else:
             voting = [hit for hit in found.hits if self._may_vote(hit)]
             weights = kernel_weights([hit.score for hit in voting], settings.strength)
@@ -131,21 +133,25 @@ class DemonstrationVoter:
             self._labels = frozenset(self._task.labels) or outputs_of(self._retriever, self._task.name)
         return self._labels
 
-    def _options(self, text: str, options: Sequence[str], found: Selected) -> dict[str, float]:
-        """softmax over the options of: cosine of question and option, plus the mean cosine of question with
-        option and example with its answer. No options, no votes without examples."""
-        examples = [Demonstration.from_unit(hit.unit) for hit in found.hits]
-        if not examples:
-            return {}
-        question = _without_options(text, options)
-        answered = [f"{_without_options(e.input, e.choices)} {e.output}" for e in examples]
-        texts = [question, *options, *(f"{question} {option}" for option in options), *answered]
-        vectors = self._retriever.encode_queries(texts)
-        n = len(options)
-        alone, together, known = vectors[1 : n + 1], vectors[n + 1 : 2 * n + 1], vectors[2 * n + 1 :]
-        scores = alone @ vectors[0] + (together @ known.T).mean(axis=1)
-        weights = np.exp((scores - scores.max()) / OPTION_TEMPERATURE)
-        return dict(zip(options, (weights / weights.sum()).tolist(), strict=True))
+
+def option_votes(
+    text: str,
+    options: Sequence[str],
+    examples: Sequence[Demonstration],
+    encode: Callable[[Sequence[str]], Vectors],
+) -> dict[str, float]:
+    """softmax over the options of: cosine of question and option, plus the mean cosine of question with
+    option and example with its answer. No votes without examples. `encode` gives unit vectors (n, d)."""
+    if not examples:
+        return {}
+    question = _without_options(text, options)
+    answered = [f"{_without_options(e.input, e.choices)} {e.output}" for e in examples]
+    texts = [question, *options, *(f"{question} {option}" for option in options), *answered]
+    vectors, n = encode(texts), len(options)
+    alone, together, known = vectors[1 : n + 1], vectors[n + 1 : 2 * n + 1], vectors[2 * n + 1 :]
+    scores = alone @ vectors[0] + (together @ known.T).mean(axis=1)
+    weights = np.exp((scores - scores.max()) / OPTION_TEMPERATURE)
+    return dict(zip(options, (weights / weights.sum()).tolist(), strict=True))
 
 
 def _without_options(text: str, options: Sequence[str]) -> str:

@@ -17,6 +17,7 @@ import numpy as np
 from agentmtl.errors import EncoderError
 from agentmtl.experts.answer_type import type_match
 from agentmtl.experts.expert import Needs
+from agentmtl.experts.quoting import unmarked
 from agentmtl.experts.reading import Calibration, Features, Reading, Span, readings_of
 from agentmtl.ingest.sentences import split_sentences
 from agentmtl.schema import Candidate, Citation, Evidence, Hit, Unit
@@ -315,7 +316,7 @@ def _sentence(unit: Unit, start: int, end: int) -> tuple[int, int]:
 
 def _quoted(text: str) -> str:
     """White space squeezed; "[3]" becomes "(3)", so that it cannot pass for a citation."""
-    return re.sub(r"\[(\d+)\]", r"(\1)", " ".join(text.split()))
+    return unmarked(" ".join(text.split()))
 
 
 def _normalised(text: str) -> str:

@@ -1,8 +1,13 @@
 """The experts a user has: a TOML file, `experts.toml`, of what answers and what it is good at.
 
     [experts.reader]
-    kind = "embedded"                       # embedded | chat | adapter
+    kind = "embedded"                       # embedded | chat | adapter | tool | runnable
     card = "Short answers read out of passages."
+
+    [experts.intents]
+    kind = "embedded"
+    model = "voter:intents"                 # votes by the index's labelled examples of that task
+    card = "Which intent a request has."
 
     [experts.tickets]
     kind = "adapter"                        # a LoRA adapter on a vLLM server, by its model id
@@ -12,18 +17,27 @@
     path = "/models/tickets"
     card = "Answers questions about support tickets."
     price = { prompt = 0.1, output = 0.3, parameters = 4e9 }
+    seconds_a_call = 0.4                    # expected
+    task = "cards/tickets.toml"             # a task card, for its prompt
 
-Keys of a server are never in it: they come from the environment. A change replaces the file as a whole.
+    [experts.weather]
+    kind = "tool"                           # or runnable: an object of LangChain, imported when it is opened
+    target = "mycompany.tools:weather"
+    card = "The weather of a town."
+    usd_a_call = 0.001
+
+A target is Python code that runs: read a registry as you would read a program before you use it. Keys of a
+server are never in it: they come from the environment. A change replaces the file as a whole.
 """
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import tomllib
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
+from math import inf
 from pathlib import Path
 from typing import Any, Literal, TypeAlias, get_args
 
@@ -31,10 +45,12 @@ from agentmtl.errors import UsageError
 from agentmtl.experts.calling import Price
 from agentmtl.settings import config_folder
 
-Kind: TypeAlias = Literal["embedded", "chat", "adapter"]
+Kind: TypeAlias = Literal["embedded", "chat", "adapter", "tool", "runnable"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 FILE = "experts.toml"
 _NAME = re.compile(r"[A-Za-z0-9][\w.-]{0,63}", re.A)
+_TARGET = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")
+_TEXTS = ("model", "url", "base", "path", "target", "task")
 _HINT = "See agentmtl experts add --help for what an expert has."
 
 
@@ -42,9 +58,11 @@ _HINT = "See agentmtl experts add --help for what an expert has."
 class ExpertEntry:
     """A registered expert. `card`: what it is good at, which the router reads; `examples`: questions for it.
 
-    `model`: of an embedded expert its name (reader, sentences, a head's folder), of a chat model
-    PROVIDER:MODEL, of an adapter its id on the server at `url`; `base` and `path` are the adapter's model and
-    folder, for `plan`.
+    `model`: of an embedded expert its name (reader, sentences, a head's folder, voter:TASK), of a chat
+    model PROVIDER:MODEL, of an adapter its id on the server at `url`; `base` and `path` are the adapter's
+    model and folder, for `plan`. `target`: of a tool or Runnable, "package.module:name". `task`: the path
+    of a task card. `usd_a_call` comes on top of the tokens' price; `seconds_a_call` is what to expect.
+    `confidence`: of a tool's or Runnable's answers, the share that is right, as far as is known.
     """
 
     name: str
@@ -57,13 +75,22 @@ class ExpertEntry:
     examples: tuple[str, ...] = ()
     price: Price = field(default_factory=Price)
     max_tokens: int = 256
+    target: str = ""
+    task: str = ""
+    usd_a_call: float = 0.0
+    seconds_a_call: float = 0.0
+    confidence: float = 0.5
+
+    def expected_usd(self, prompt_tokens: int = 1000) -> float:
+        """What a call with a prompt of that length costs at most, in US dollars."""
+        return self.usd_a_call + self.price.usd(prompt_tokens, self.max_tokens)
 
     def to_json(self) -> dict[str, Any]:
-        """Plain values, without what is empty and without the name."""
+        """Plain values, without the name and what is as it is by default."""
         price = {n: v for n, v in asdict(self.price).items() if v}
         found = {**asdict(self), "examples": list(self.examples), "price": price}
-        del found["name"]
-        return {name: value for name, value in found.items() if value}
+        usual = {f.name: f.default for f in fields(self)} | {"examples": [], "price": {}}
+        return {n: v for n, v in found.items() if n != "name" and v != usual[n]}
 
     @classmethod
     def from_json(cls, name: str, data: Mapping[str, Any], where: str = FILE) -> ExpertEntry:
@@ -86,16 +113,25 @@ class ExpertEntry:
         return entry._checked(where)
 
     def _checked(self, where: str) -> ExpertEntry:
-        for name in ("model", "url", "base", "path"):
+        for name in _TEXTS:
             if not isinstance(getattr(self, name), str):
                 raise UsageError(f"{where}: {self.name} has a {name} that is no text.", _HINT)
         if not all(isinstance(example, str) for example in self.examples):
             raise UsageError(f"{where}: {self.name} has examples that are no texts.", _HINT)
-        if self.kind != "embedded" and not self.model:
+        if self.kind in ("chat", "adapter") and not self.model:
             raise UsageError(f"{where}: {self.name} names no model.", _HINT)
+        if self.kind in ("tool", "runnable") and not _TARGET.fullmatch(self.target):
+            raise UsageError(f"{where}: {self.name} has no target.", 'Write target = "package.module:name"')
+        self._check_numbers(where)
+        return self
+
+    def _check_numbers(self, where: str) -> None:
         if not isinstance(self.max_tokens, int) or self.max_tokens < 1:
             raise UsageError(f"{where}: {self.name} may write no token.", "Give max_tokens of 1 and more.")
-        return self
+        for name, most in (("usd_a_call", inf), ("seconds_a_call", inf), ("confidence", 1.0)):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= most:
+                raise UsageError(f"{where}: {self.name} has a bad {name}: {value!r}.", _HINT)
 
 
 READER = ExpertEntry(
@@ -163,75 +199,3 @@ class Registry:
         fresh = self.path.with_name(f"{self.path.name}.{os.getpid()}")
         fresh.write_text(text, "utf-8")
         fresh.replace(self.path)
-
-
-# --- serving --------------------------------------------------------------------------------------------
-
-RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)  # that vLLM accepts as --max-lora-rank
-
-
-@dataclass(frozen=True, slots=True)
-class ServerPlan:
-    """How to serve the adapters of one base model: `command` is the exact command, as arguments; `bytes` what
-    the adapters' files hold, None where one is not on this machine."""
-
-    base: str
-    url: str
-    adapters: tuple[str, ...]
-    max_rank: int
-    bytes: int | None
-    command: tuple[str, ...]
-
-
-def plan(entries: Mapping[str, ExpertEntry]) -> list[ServerPlan]:
-    """A server for each base model and address that adapters are registered for.
-
-    The highest rank is that of the adapters, for a higher one costs memory and speed, and all adapters fit at
-    once, for swapping them costs more. Raises UsageError for an adapter without base or path, or whose
-    adapter_config.json cannot be read.
-    """
-    groups: dict[tuple[str, str], list[ExpertEntry]] = {}
-    for entry in entries.values():
-        if entry.kind == "adapter":
-            if not entry.base or not entry.path:
-                raise UsageError(
-                    f"The adapter {entry.name} names no base model or no folder.",
-                    "Register it with --base and --path.",
-                )
-            groups.setdefault((entry.base, entry.url), []).append(entry)
-    return [_server(base, url, adapters) for (base, url), adapters in groups.items()]
-
-
-def _server(base: str, url: str, adapters: list[ExpertEntry]) -> ServerPlan:
-    ranks, sizes = zip(*(_adapter(entry) for entry in adapters), strict=True)
-    most = max(ranks)
-    rank = next((known for known in RANKS if known >= most), most)
-    host, port = _address(url)
-    command = (
-        "vllm", "serve", base, "--host", host, "--port", port, "--enable-lora",
-        "--max-loras", str(len(adapters)), "--max-lora-rank", str(rank),
-        "--lora-modules", *(f"{entry.model}={entry.path}" for entry in adapters),
-    )  # fmt: skip
-    known = None if None in sizes else sum(size for size in sizes if size)
-    return ServerPlan(base, url, tuple(entry.name for entry in adapters), rank, known, command)
-
-
-def _adapter(entry: ExpertEntry) -> tuple[int, int | None]:
-    """(rank, bytes of the weights)."""
-    folder = Path(entry.path)
-    try:
-        rank = int(json.loads((folder / "adapter_config.json").read_text("utf-8"))["r"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UsageError(
-            f"The adapter {entry.name} has no adapter_config.json with its rank in {folder}.",
-            "Register the folder that peft wrote.",
-        ) from error
-    weights = folder / "adapter_model.safetensors"
-    return rank, weights.stat().st_size if weights.is_file() else None
-
-
-def _address(url: str) -> tuple[str, str]:
-    from urllib.parse import urlsplit
-
-    parts = urlsplit(url or "http://127.0.0.1:8000")
-    return parts.hostname or "127.0.0.1", str(parts.port or 8000)

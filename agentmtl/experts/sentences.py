@@ -9,11 +9,11 @@ comes from `experts.support`.
 from __future__ import annotations
 
 import asyncio
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from agentmtl.experts.expert import Needs
+from agentmtl.experts.quoting import unmarked
 from agentmtl.experts.support import SupportModel
 from agentmtl.schema import Candidate, Citation, Evidence, Hit
 
@@ -120,4 +120,4 @@ def answer_text(sentences: Sequence[Hit]) -> str:
 
 def _quoted(text: str) -> str:
     """White space squeezed; "[3]" in the text becomes "(3)", so that it cannot pass for a citation."""
-    return re.sub(r"\[(\d+)\]", r"(\1)", " ".join(text.split()))
+    return unmarked(" ".join(text.split()))

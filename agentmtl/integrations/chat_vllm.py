@@ -16,7 +16,7 @@ import os
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from collections.abc import Iterator as SyncIterator
 from functools import cached_property
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
 from langchain_core.language_models import LangSmithParams, LanguageModelInput
@@ -50,6 +50,8 @@ class ChatVLLM(BaseChatModel):
     """
 
     model_config = ConfigDict(populate_by_name=True)
+
+    constrains: ClassVar[bool] = True  # it takes `structured_outputs`
 
     model_name: str = Field(alias="model")
     base_url: str = Field(default_factory=lambda: os.environ.get(URL, DEFAULT_URL))

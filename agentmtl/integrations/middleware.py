@@ -13,20 +13,22 @@ The first is the outermost. All have their async twins.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, TypeAlias
 
 from langchain.agents.middleware import AgentMiddleware, ModelRequest, ModelResponse
 from langchain_core.language_models.chat_models import BaseChatModel
 from langchain_core.messages import AIMessage, HumanMessage, SystemMessage
+from langchain_core.messages.ai import UsageMetadata, add_usage
 
 from agentmtl.agent.aggregate import votes_of
-from agentmtl.errors import UsageError
+from agentmtl.errors import BudgetExceededError, UsageError
 from agentmtl.experts.calling import Price, estimate_tokens
-from agentmtl.experts.prompting import Prompts, blocks_of, nonce_for
+from agentmtl.experts.prompting import Prompts, fenced
 from agentmtl.retrieval.index import Index
 from agentmtl.routing.route import Policy, Route, Router, choose
-from agentmtl.schema import Budget, Candidate, Demonstration
+from agentmtl.schema import Budget, Candidate, Hit
 from agentmtl.spending import Ledger
 from agentmtl.trunk.encoder import Encoder
 
@@ -34,6 +36,10 @@ Request: TypeAlias = ModelRequest[Any]
 Response: TypeAlias = ModelResponse[Any]
 Handler: TypeAlias = Callable[[Request], Response]
 AsyncHandler: TypeAlias = Callable[[Request], Awaitable[Response]]
+
+
+REMEMBERED = 10_000  # conversations, whose expert is known; the oldest is forgotten first
+SAMPLES = "samples"  # in a message's response_metadata: how many calls it took
 
 
 class RetrievalMiddleware(AgentMiddleware[Any, Any, Any]):
@@ -68,13 +74,10 @@ class RetrievalMiddleware(AgentMiddleware[Any, Any, Any]):
         if not asked:
             return request
         hits = self.index.retrieve(asked, k=self.k, hops=self.hops, where=self.where)
-        shown = []
+        shown: Sequence[Hit] = ()
         if self.task and self.demonstrations:
-            found = self.index.retrieve(asked, task=self.task, level="demonstration", k=self.demonstrations)
-            shown = [Demonstration.from_unit(hit.unit) for hit in found]
-        blocks = blocks_of(list(hits))
-        nonce = nonce_for([asked, *(block.text for block in blocks)])
-        told = self.prompts.render("evidence-system", blocks=blocks, demonstrations=shown, nonce=nonce)
+            shown = self.index.retrieve(asked, task=self.task, level="demonstration", k=self.demonstrations)
+        told = fenced(self.prompts, "evidence-system", hits, shown)
         before = request.system_message
         text = f"{before.text}\n\n{told}" if before is not None and before.text else told
         return request.override(system_message=SystemMessage(text))
@@ -116,7 +119,10 @@ class ExpertRoutingMiddleware(AgentMiddleware[Any, Any, Any]):
         route = choose(self.router, vector, asked, self.policy, self._threads.get(thread))
         self.last = route
         if thread:
+            self._threads.pop(thread, None)
             self._threads[thread] = route.expert
+            if len(self._threads) > REMEMBERED:
+                del self._threads[next(iter(self._threads))]
         model = None if route.abstained else self.models.get(route.expert)
         return request if model is None else request.override(model=model)
 
@@ -124,7 +130,9 @@ class ExpertRoutingMiddleware(AgentMiddleware[Any, Any, Any]):
 class TestTimeComputeMiddleware(AgentMiddleware[Any, Any, Any]):
     """Calls the model `samples` times and answers with what most of the outputs say.
 
-    An output that calls a tool is taken at once: there is nothing to vote on yet.
+    An output that calls a tool is taken at once: there is nothing to vote on yet. The message that is taken
+    carries the usage of all samples, and their number as `samples` in its `response_metadata`. A budget that
+    does not allow another sample ends the drawing; without the first one there is no answer.
     """
 
     __test__ = False  # no test class, whatever pytest thinks of its name
@@ -138,20 +146,36 @@ class TestTimeComputeMiddleware(AgentMiddleware[Any, Any, Any]):
     def wrap_model_call(self, request: Request, handler: Handler) -> Response:
         found: list[Response] = []
         for _ in range(self.samples):
-            found.append(handler(request))
+            try:
+                found.append(handler(request))
+            except BudgetExceededError:
+                if not found:
+                    raise
+                break
             if calls_tool(found[-1]):
-                return found[-1]
-        return most_common(found)
+                return charged(found[-1], found)
+        return charged(most_common(found), found)
 
     async def awrap_model_call(self, request: Request, handler: AsyncHandler) -> Response:
-        found = await asyncio.gather(*(handler(request) for _ in range(self.samples)))
-        return next((response for response in found if calls_tool(response)), None) or most_common(found)
+        drawing = (handler(request) for _ in range(self.samples))
+        drawn = await asyncio.gather(*drawing, return_exceptions=True)
+        found = [one for one in drawn if not isinstance(one, BaseException)]
+        failed = [one for one in drawn if isinstance(one, BaseException)]
+        for error in failed:
+            if not found or not isinstance(error, BudgetExceededError):
+                raise error
+        calling = next((response for response in found if calls_tool(response)), None)
+        return charged(calling or most_common(found), found)
 
 
 class BudgetMiddleware(AgentMiddleware[Any, Any, Any]):
     """Refuses a call of the model that the budget does not allow, before it is made; `ledger` says what was
     spent. Prompts are counted as the model counts them where it can, else by a generous estimate. One
-    middleware is one budget: make a new agent, or call `reset`, for a new one."""
+    middleware is one budget: make a new agent, or call `reset`, for a new one.
+
+    Put it innermost, where it sees every sample before it is drawn. Outside of `TestTimeComputeMiddleware` it
+    sees one call: all samples are counted once they were drawn, and what they cost too much is overshoot.
+    """
 
     def __init__(self, budget: Budget, *, max_tokens: int = 256, price: Price | None = None) -> None:
         self.budget, self.max_tokens, self.price = budget, max_tokens, price or Price()
@@ -165,14 +189,14 @@ class BudgetMiddleware(AgentMiddleware[Any, Any, Any]):
         limited, tokens = self._limited(request)
         with self.ledger.reserve(tokens=tokens, usd=self._most(tokens)) as reservation:
             response = handler(limited)
-            reservation.spend(self.price.usage(1, *_tokens(response), 0.0))
+            reservation.spend(self.price.usage(_calls(response), *_tokens(response), 0.0))
             return response
 
     async def awrap_model_call(self, request: Request, handler: AsyncHandler) -> Response:
         limited, tokens = self._limited(request)
         with self.ledger.reserve(tokens=tokens, usd=self._most(tokens)) as reservation:
             response = await asyncio.wait_for(handler(limited), self.ledger.seconds_left)
-            reservation.spend(self.price.usage(1, *_tokens(response), 0.0))
+            reservation.spend(self.price.usage(_calls(response), *_tokens(response), 0.0))
             return response
 
     def _limited(self, request: Request) -> tuple[Request, int]:
@@ -204,12 +228,39 @@ def most_common(responses: list[Response]) -> Response:
     return responses[int(votes_of(texts)[0].candidates[0].expert)]
 
 
+def charged(chosen: Response, drawn: Sequence[Response]) -> Response:
+    """The chosen response, its message with the usage of all that were drawn."""
+    usage: UsageMetadata | None = None
+    for response in drawn:
+        for message in response.result:
+            if isinstance(message, AIMessage) and message.usage_metadata:
+                usage = add_usage(usage, message.usage_metadata)
+    messages = [
+        message.model_copy(
+            update={
+                "usage_metadata": usage,
+                "response_metadata": {**message.response_metadata, SAMPLES: len(drawn)},
+            }
+        )
+        if isinstance(message, AIMessage)
+        else message
+        for message in chosen.result
+    ]
+    return replace(chosen, result=messages)
+
+
 def _tokens(response: Response) -> tuple[int, int]:
     usages = [getattr(message, "usage_metadata", None) or {} for message in response.result]
     return (
         sum(int(usage.get("input_tokens", 0)) for usage in usages),
         sum(int(usage.get("output_tokens", 0)) for usage in usages),
     )
+
+
+def _calls(response: Response) -> int:
+    """How many calls of the model it took."""
+    counts = [message.response_metadata.get(SAMPLES, 1) for message in response.result]
+    return max([int(count) for count in counts if isinstance(count, int)], default=1)
 
 
 def _thread_of(request: Request) -> str:

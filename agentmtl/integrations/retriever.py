@@ -13,10 +13,11 @@ from typing import Any
 from langchain_core.callbacks import AsyncCallbackManagerForRetrieverRun, CallbackManagerForRetrieverRun
 from langchain_core.documents import Document as LangChainDocument
 from langchain_core.retrievers import BaseRetriever
-from langchain_core.tools import BaseTool, create_retriever_tool
+from langchain_core.tools import BaseTool
 from pydantic import ConfigDict, Field
 
 from agentmtl.integrations.documents import document_of
+from agentmtl.integrations.tools import search_tool
 from agentmtl.retrieval.index import Index
 from agentmtl.retrieval.retriever import Channel
 from agentmtl.schema import Level
@@ -62,5 +63,9 @@ class AgentMTLRetriever(BaseRetriever):
     def as_search_tool(
         self, name: str = "search_documents", description: str = "Search the user's documents."
     ) -> BaseTool:
-        """A tool that an agent can call with a query; it gives the documents as text and as an artifact."""
-        return create_retriever_tool(self, name, description, response_format="content_and_artifact")
+        """A tool that an agent can call with a query; it gives the documents as quoted text, and as an
+        artifact (`integrations.tools.search_tool`)."""
+        return search_tool(
+            self.index, name=name, description=description, k=self.k, level=self.level, where=self.where,
+            channel=self.channel, hops=self.hops,
+        )  # fmt: skip

@@ -58,6 +58,13 @@ def read(message: AIMessage, schema: Schema) -> dict[str, Any] | BaseModel:
             raise ModelError(
                 f"The model's output is not of the schema: {place} {what['msg']}.", _HINT
             ) from error
+    of_version_1 = getattr(schema, "parse_obj", None)  # a class of pydantic.v1, which LangChain takes too
+    if of_version_1 is not None:
+        try:
+            one: BaseModel = of_version_1(found)
+        except ValueError as error:
+            raise ModelError("The model's output is not of the schema.", _HINT) from error
+        return one
     if not isinstance(found, dict):
         raise ModelError("The model's output is no JSON object.", _HINT)
     missing = sorted(set(convert_to_json_schema(schema).get("required", ())) - set(found))

@@ -20,7 +20,7 @@ from typing import Any
 from weakref import ref
 
 from agentmtl.errors import AgentmtlError, ModelError, UsageError
-from agentmtl.experts.registry import RANKS
+from agentmtl.experts.serving import RANKS
 
 _TOGETHER = 0.01  # seconds that a run waits for others to come along
 _OPEN_HINT = 'See its log above. A script needs: if __name__ == "__main__":, for vLLM starts processes.'

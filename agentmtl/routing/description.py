@@ -8,10 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from agentmtl.errors import UsageError
+from agentmtl.routing.arguments import check_schema
 from agentmtl.routing.route import Floats
 from agentmtl.trunk.encoder import Encoder
 
@@ -21,11 +23,17 @@ NEAREST = 3  # texts of an expert that count
 
 @dataclass(frozen=True, slots=True)
 class Described:
-    """An expert as a router sees it: its card and example queries."""
+    """An expert as a router sees it: its card and example queries. `schema`: JSON schema of the arguments
+    that it wants, where it wants any. Raises UsageError for one that cannot be checked."""
 
     name: str
     card: str
     examples: tuple[str, ...] = ()
+    schema: Mapping[str, Any] | None = None
+
+    def __post_init__(self) -> None:
+        if self.schema:
+            check_schema(self.schema)
 
 
 class DescriptionRouter:

@@ -52,6 +52,7 @@ class FittedRouter:
     ) -> None:
         self.rows, self.weights, self.settings = rows, weights, settings
         self.details = dict(details or {})
+        self._neighbours = _Neighbours(rows, settings)
 
     @property
     def experts(self) -> tuple[str, ...]:
@@ -64,7 +65,7 @@ class FittedRouter:
         from sklearn.linear_model import LogisticRegression
 
         settings = settings or RouterSettings()
-        near = _neighbour_means(rows, rows.vectors, settings, leave_self_out=True)
+        near = _Neighbours(rows, settings).means(rows.vectors, leave_self_out=True)
         weights = []
         for column, name in enumerate(rows.experts):
             known = ~np.isnan(rows.scores[:, column])
@@ -80,7 +81,7 @@ class FittedRouter:
 
     def probabilities(self, vectors: Floats, texts: Sequence[str]) -> Floats:
         """(n, experts) that each answers well."""
-        near = _neighbour_means(self.rows, np.asarray(vectors, np.float64), self.settings)
+        near = self._neighbours.means(np.asarray(vectors, np.float64))
         columns = []
         for column, weights in enumerate(self.weights):
             features = _features(vectors, texts, near[:, column])
@@ -139,21 +140,28 @@ def _features(vectors: Floats, texts: Sequence[str], near: Floats) -> Floats:
     return np.column_stack([np.asarray(vectors, np.float64) * 3.0, lengths, odds])
 
 
-def _neighbour_means(
-    rows: Rows, vectors: Floats, settings: RouterSettings, leave_self_out: bool = False, block: int = 1024
-) -> Floats:
-    """(n, experts): the mean score of the nearest rows, shrunk to the expert's own, within (0, 1)."""
-    means = np.nanmean(rows.scores, axis=0)
-    count = min(settings.neighbours, len(rows.vectors) - int(leave_self_out))
-    found = []
-    for at in range(0, len(vectors), block):
-        cosines = vectors[at : at + block] @ rows.vectors.T
-        if leave_self_out:
-            own = np.arange(at, min(at + block, len(vectors)))
-            cosines[own - at, own] = -2.0
-        nearest = np.argpartition(-cosines, count - 1, axis=1)[:, :count]
-        near = rows.scores[nearest]  # (n, neighbours, experts)
-        known = (~np.isnan(near)).sum(axis=1)
-        total = np.nansum(near, axis=1) + settings.shrink * means
-        found.append(total / (known + settings.shrink))
-    return np.asarray(np.clip(np.concatenate(found), 1e-3, 1 - 1e-3))
+class _Neighbours:
+    """The mean score of the nearest rows, shrunk to the expert's own. The search is in single precision: it
+    reads every row's vector for every query."""
+
+    def __init__(self, rows: Rows, settings: RouterSettings) -> None:
+        self._vectors = np.ascontiguousarray(rows.vectors, np.float32)
+        self._scores, self._settings = rows.scores, settings
+        self._means = np.nanmean(rows.scores, axis=0)
+
+    def means(self, vectors: Floats, leave_self_out: bool = False, block: int = 1024) -> Floats:
+        """(n, experts) within (0, 1)."""
+        settings = self._settings
+        count = min(settings.neighbours, len(self._vectors) - int(leave_self_out))
+        found = []
+        for at in range(0, len(vectors), block):
+            cosines = vectors[at : at + block].astype(np.float32) @ self._vectors.T
+            if leave_self_out:
+                own = np.arange(at, min(at + block, len(vectors)))
+                cosines[own - at, own] = -2.0
+            nearest = np.argpartition(-cosines, count - 1, axis=1)[:, :count]
+            near = self._scores[nearest]  # (n, neighbours, experts)
+            known = (~np.isnan(near)).sum(axis=1)
+            total = np.nansum(near, axis=1) + settings.shrink * self._means
+            found.append(total / (known + settings.shrink))
+        return np.asarray(np.clip(np.concatenate(found), 1e-3, 1 - 1e-3))

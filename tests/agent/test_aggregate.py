@@ -27,7 +27,7 @@ def test_sure_samples_can_outweigh_many() -> None:
     candidates = [*said("Oslo", "Oslo", confidence=0.2), *said("Bergen", confidence=0.9)]
     assert majority(candidates, 3).text == "Oslo [1]"  # type: ignore[union-attr]
     assert weighted(candidates, 3).text == "Bergen [1]"  # type: ignore[union-attr]
-    best = aggregator("best-of-n", lambda candidate: float("Bergen" in candidate.text))
+    best = aggregator("best-of-n", lambda found: [float("Bergen" in one.text) for one in found])
     assert best(candidates, 3).text == "Bergen [1]"  # type: ignore[union-attr]
     with pytest.raises(UsageError, match="best-of-n"):
         aggregator("best-of-n")

@@ -10,6 +10,7 @@ from langchain_core.messages import BaseMessage
 
 from agentmtl import Agent, Allocation, Budget, Index, Share
 from agentmtl.agent.flow import flow
+from agentmtl.agent.state import begun
 from agentmtl.errors import BudgetExceededError
 from agentmtl.experts.calling import Caller, Price
 from agentmtl.experts.chat import ChatExpert
@@ -83,7 +84,7 @@ async def test_no_allocation_spends_more_than_its_budget(
         ledger = Ledger(budget, on_call=rows.append)
         with ledger.active():
             try:
-                work = flow(agent.stages(), QUESTION, turns=turns)
+                work = flow(agent.stages(), begun(QUESTION, turns=turns))
                 _ = await later(work) if number % 4 == 0 else now(work)
             except BudgetExceededError:
                 refused += 1

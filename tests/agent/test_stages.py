@@ -190,7 +190,7 @@ def test_demonstrations_of_the_task_are_shown(clocks: Index) -> None:
         from agentmtl.agent.flow import flow
         from agentmtl.work import now
 
-        answer = now(flow(agent.stages(), QUESTION))["answer"]
+        answer = now(flow(agent.stages(), begun(QUESTION)))["answer"]
     assert len(step(answer, "demonstrate")["examples"]) == 2
     assert "Example: Where was Colin Archer born?\nOutput: Larvik" in calls[0].messages[1][1]
 

@@ -68,3 +68,15 @@ def test_a_registered_expert_answers_by_its_name(
     assert told["route"] == "towns" and told["answer"] == "Foulby [1]"
     assert run(["ask", QUESTION, *where, "--expert", "nobody"]) == 2
     assert run(["ask", QUESTION, *where, "--llm", SAID, "--updater", "nobody"]) == 2
+
+
+def test_the_router_takes_one_of_the_registered(where: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    for name, card in (("towns", "Where people were born: towns and villages."), ("sums", "Arithmetic.")):
+        add = ["experts", "add", name, "--kind", "chat", "--model", SAID, "--card", card]
+        assert run([*add, "--file", "experts.toml"]) == 0
+    capsys.readouterr()
+    assert run(["ask", QUESTION, *where, "--expert", "routed", "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    step = next(step for step in told["trace"] if step["step"] == "route")
+    assert told["route"] == step["expert"] and set(step["scores"]) >= {"towns", "sums"}
+    assert step["tier"] == "description"

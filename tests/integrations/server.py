@@ -20,13 +20,15 @@ MODELS = [
 
 @dataclass
 class Scripted:
-    """What it does: `say` makes a request's outputs; `statuses` come first, 0 breaks the connection off.
-    `refuses` requests with 400; `drip`: seconds between the bytes of a reply."""
+    """What it does: `say` makes a request's outputs, `calls` the tools that it calls instead; `statuses` come
+    first, 0 breaks the connection off. `refuses` requests with 400; `drip`: seconds between the bytes of a
+    reply."""
 
     say: Callable[[Body], list[str]] = lambda body: ["Oslo [1]"] * int(body.get("n", 1))
     statuses: list[int] = field(default_factory=list)
     seconds: float = 0.0
     usage: bool = True
+    calls: Callable[[Body], list[Body]] = lambda body: []
     tool: Body | None = None
     reasoning: str = ""
     raw: str | None = None
@@ -105,40 +107,47 @@ class _Handler(BaseHTTPRequestHandler):
         return {
             "id": "chatcmpl-1", "model": body["model"],
             "choices": [
-                {"index": n, "finish_reason": "stop", "message": self._message(text),
+                {"index": n, "finish_reason": "stop", "message": self._message(text, body),
                  "logprobs": _logprobs(text) if body.get("logprobs") else None}
                 for n, text in enumerate(outputs)
             ],
             **({"usage": _usage(body, outputs)} if self.script.usage else {}),
         }  # fmt: skip
 
-    def _message(self, text: str) -> Body:
+    def _message(self, text: str, body: Body) -> Body:
         message: Body = {"role": "assistant", "content": text}
         if self.script.reasoning:
             message["reasoning_content"] = self.script.reasoning
-        if self.script.tool:
-            message |= {
-                "content": None,
-                "tool_calls": [{"id": "call-1", "type": "function", "function": self.script.tool}],
-            }
+        if called := self._called(body):
+            message |= {"content": None, "tool_calls": called}
         return message
+
+    def _called(self, body: Body) -> list[Body]:
+        functions = [self.script.tool] if self.script.tool else self.script.calls(body)
+        return [{"id": f"call-{n}", "type": "function", "function": f} for n, f in enumerate(functions, 1)]
 
     def _stream(self, body: Body) -> None:
         text = self.script.say(body)[0]
         head = {"id": "chatcmpl-1", "model": body["model"]}
+        deltas: list[Body] = [
+            {"content": piece}
+            for piece in text.split(" ", 1)[:1] + [" " + rest for rest in text.split(" ")[1:]]
+        ]
+        if called := self._called(body):
+            deltas = [{"tool_calls": [{**one, "index": n}]} for n, one in enumerate(called)]
         events: list[Body] = [
             {
                 **head,
                 "choices": [
                     {
                         "index": 0,
-                        "delta": {"content": piece},
+                        "delta": delta,
                         "finish_reason": None,
-                        "logprobs": _logprobs(piece) if body.get("logprobs") else None,
+                        "logprobs": _logprobs(delta.get("content", "")) if body.get("logprobs") else None,
                     }
                 ],
             }
-            for piece in text.split(" ", 1)[:1] + [" " + rest for rest in text.split(" ")[1:]]
+            for delta in deltas
         ]
         events.append({**head, "choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]})
         if body.get("stream_options", {}).get("include_usage"):

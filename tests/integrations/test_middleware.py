@@ -9,12 +9,17 @@ from typing import Any
 import numpy as np
 import pytest
 from langchain.agents import create_agent
-from langchain_core.messages import BaseMessage
+from langchain.agents.structured_output import ProviderStrategy
+from langchain_core.messages import BaseMessage, HumanMessage, ToolCall
+from langchain_core.outputs import ChatResult
+from langchain_core.tools import tool
+from langgraph.checkpoint.memory import InMemorySaver
 
 from agentmtl import Demonstration, Document, Index, Task
 from agentmtl.errors import BudgetExceededError, UsageError
 from agentmtl.experts.fake import FakeChatModel
 from agentmtl.integrations.middleware import (
+    SAMPLES,
     BudgetMiddleware,
     ExpertRoutingMiddleware,
     RetrievalMiddleware,
@@ -105,8 +110,122 @@ async def test_the_budget_counts_every_sample_and_refuses_the_next() -> None:
     )
     assert await both(agent) == ["Foulby it is"] * 2
     assert budget.ledger.spent.calls == 6 and budget.ledger.spent.output_tokens == 18
+    assert said(agent.invoke(ASKED)) == "Foulby it is", "the seventh alone"
     with pytest.raises(BudgetExceededError):
         agent.invoke(ASKED)
     assert budget.ledger.spent.calls == 7 and not budget.ledger.overshoot
     budget.reset()
     assert said(agent.invoke(ASKED)) == "Foulby it is"
+    budget.reset()
+    budget.ledger.budget = Budget(calls=2)
+    assert said(await agent.ainvoke(ASKED)) == "Foulby it is" and budget.ledger.spent.calls == 2
+    with pytest.raises(BudgetExceededError):
+        await agent.ainvoke(ASKED)
+    assert not budget.ledger.overshoot
+
+
+async def test_a_budget_outside_counts_all_samples_once_they_are_drawn() -> None:
+    budget = BudgetMiddleware(Budget(calls=4), max_tokens=10)
+    model = FakeChatModel(replies=["Foulby it is"])
+    agent = create_agent(model, [], middleware=[budget, TestTimeComputeMiddleware(3)])
+    assert await both(agent) == ["Foulby it is"] * 2
+    assert budget.ledger.spent.calls == 6 and budget.ledger.spent.output_tokens == 18
+    assert budget.ledger.overshoot == {"calls": 2}
+    with pytest.raises(BudgetExceededError):
+        agent.invoke(ASKED)
+    assert model.drawn == 6
+
+
+async def test_the_message_carries_the_usage_of_every_sample() -> None:
+    agent = create_agent(
+        FakeChatModel(replies=["Paris", "Foulby it is", "foulby it is."]), [],
+        middleware=[TestTimeComputeMiddleware(3)],
+    )  # fmt: skip
+    for found in (agent.invoke(ASKED), await agent.ainvoke(ASKED)):
+        message = found["messages"][-1]
+        assert message.usage_metadata["output_tokens"] == 1 + 3 + 3
+        assert message.usage_metadata["input_tokens"] == 3 * 5
+        assert message.response_metadata[SAMPLES] == 3
+
+
+# --- with tools, conversations and streams ------------------------------------------------------------------
+
+
+@tool
+def calendar(day: str) -> str:
+    """What is on a day."""
+    return f"Nothing on {day}."
+
+
+class Calling(FakeChatModel):
+    """Calls the tool for every question first, then says what it was told to."""
+
+    def _generate(self, messages: list[BaseMessage], *args: Any, **options: Any) -> ChatResult:
+        result = super()._generate(messages, *args, **options)
+        if isinstance(messages[-1], HumanMessage):
+            call = ToolCall(name="calendar", args={"day": "Monday"}, id=f"c{self.calls}", type="tool_call")
+            result.generations[0].message.tool_calls = [call]  # type: ignore[attr-defined]
+        return result
+
+
+def everything(index: Index) -> tuple[Any, BudgetMiddleware, ExpertRoutingMiddleware, list[str]]:
+    """An agent with a tool, a checkpointer and all four."""
+    seen: list[str] = []
+
+    def reply(messages: Sequence[BaseMessage], number: int) -> str:
+        seen.append(str(messages[0].text))
+        return "Foulby [1]"
+
+    encoder = load_encoder("hashing:256")
+    models = {name: Calling(replies=reply) for name in CARDS}
+    routing = ExpertRoutingMiddleware(DescriptionRouter(described(CARDS), encoder), models, encoder)
+    budget = BudgetMiddleware(Budget(calls=40), max_tokens=10)
+    middleware = [RetrievalMiddleware(index, k=2), routing, TestTimeComputeMiddleware(3), budget]
+    agent = create_agent(FakeChatModel(), [calendar], middleware=middleware, checkpointer=InMemorySaver())
+    return agent, budget, routing, seen
+
+
+async def test_all_of_them_with_a_tool_in_a_conversation(index: Index) -> None:
+    agent, budget, routing, seen = everything(index)
+    for asynchronous in (False, True):
+        config: Any = {"configurable": {"thread_id": str(asynchronous)}}
+        for turn in (1, 2):
+            found = await agent.ainvoke(ASKED, config) if asynchronous else agent.invoke(ASKED, config)
+            kinds = [message.type for message in found["messages"]]
+            assert kinds == ["human", "ai", "tool", "ai"] * turn, "no evidence is kept in the conversation"
+            assert said(found) == "Foulby [1]" and found["messages"][-2].text == "Nothing on Monday."
+            assert routing.last is not None and routing.last.expert == "people"
+    # A turn: one call that asks for the tool (all three at once where asynchronous), then three samples.
+    assert budget.ledger.spent.calls == 2 * (1 + 3) + 2 * (3 + 3)
+    assert all("[1] John Harrison: John Harrison was born" in prompt for prompt in seen)
+
+
+async def test_all_of_them_stream(index: Index) -> None:
+    agent, budget, _, _ = everything(index)
+    config: Any = {"configurable": {"thread_id": "1"}}
+    tokens = [chunk for chunk, _ in agent.stream(ASKED, config, stream_mode="messages")]
+    assert any("Foulby [1]" in str(chunk.text) for chunk in tokens)
+    steps = [step async for step in agent.astream(ASKED, config, stream_mode="updates")]
+    assert [name for step in steps for name in step] == ["model", "tools", "model"]
+    assert steps[-1]["model"]["messages"][-1].text == "Foulby [1]"
+    assert budget.ledger.spent.calls == (1 + 3) + (3 + 3)
+    kept = agent.get_state(config).values["messages"]
+    assert [message.type for message in kept] == ["human", "ai", "tool", "ai"] * 2
+
+
+async def test_a_killed_agent_goes_on_without_paying_twice(index: Index) -> None:
+    """The checkpoint holds the tool's call: what comes after an interruption begins with the tool."""
+    agent, budget, _, _ = everything(index)
+    config: Any = {"configurable": {"thread_id": "1"}}
+    agent.invoke(ASKED, config, interrupt_before=["tools"])
+    assert budget.ledger.spent.calls == 1
+    assert said(await agent.ainvoke(None, config)) == "Foulby [1]" and budget.ledger.spent.calls == 1 + 3
+
+
+def test_answers_of_a_schema_are_kept(index: Index) -> None:
+    """A structured response is the chosen sample's own."""
+    model = FakeChatModel(replies=['{"town": "Foulby"}', '{"town": "Foulby"}', '{"town": "Larvik"}'])
+    form = ProviderStrategy({"title": "place", "type": "object", "properties": {"town": {"type": "string"}}})
+    agent = create_agent(model, [], response_format=form, middleware=[TestTimeComputeMiddleware(3)])
+    found = agent.invoke(ASKED)
+    assert found["structured_response"] == {"town": "Foulby"} and model.drawn == 3

@@ -32,6 +32,8 @@ def test_a_command_is_understood(line: str) -> None:
     words = shlex.split(line)[1:]
     command, context = typer.main.get_command(app), None
     while hasattr(command, "commands"):
+        if command.invoke_without_command and not [word for word in words if not word.startswith("-")]:
+            break
         name, *words = words
         context = type(command).context_class(command, info_name=name, parent=context)
         command = command.commands[name]
@@ -39,19 +41,35 @@ def test_a_command_is_understood(line: str) -> None:
     assert made.params
 
 
-SNIPPETS = re.findall(r"^```python\n(.*?)^```", (DOCS / "models.md").read_text("utf-8"), re.S | re.M)
-
-
-@pytest.mark.parametrize("number", range(len(SNIPPETS)))
-def test_the_python_of_models_runs(number: int, tmp_path: Path) -> None:
-    done = subprocess.run(
-        [sys.executable, "-c", SNIPPETS[number]], cwd=tmp_path, capture_output=True, text=True, timeout=120
-    )
-    assert done.returncode == 0, done.stderr
-    said = (
+SAID = {
+    "models.md": (
         "Tarn is a town on the river Lune.\nbridge",
+        "Tarn is a town on the river Lune. [1]\n[1] tarn: Tarn is a town on the river Lune.",
         "tickets",
         "Mira Holm [1]",
+        "Ada Bell [1]\nRain in Tarn.",
+        "all passed",
         "John Harrison [1] The H4 timekeeper",
-    )
-    assert done.stdout.startswith(said[number])
+    ),
+    "agent.md": (
+        "The H4 was built by John Harrison. [1]\nJohn Harrison was born in Foulby. [1]",
+        "route\nplan\nretrieve\nsample\npropose\nverify",
+        "Mira Holm [1] 2",
+    ),
+}
+
+
+def snippets(page: str) -> list[str]:
+    return re.findall(r"^```python\n(.*?)^```", (DOCS / page).read_text("utf-8"), re.S | re.M)
+
+
+@pytest.mark.parametrize(
+    ("page", "number"), [(page, number) for page in SAID for number in range(len(snippets(page)))]
+)
+def test_the_python_of_a_page_runs(page: str, number: int, tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", snippets(page)[number]],
+        cwd=tmp_path, capture_output=True, text=True, timeout=120,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith(SAID[page][number]), done.stdout
