@@ -28,7 +28,14 @@ LONGEST = 300  # characters of a query that a model wrote
 ENOUGH = "enough"
 _LEAD = re.compile(r"^\s*(?:search|alone|question|query)\s*:\s*", re.I)
 _PRONOUN = re.compile(r"\b(he|she|it|they|him|her|them|his|hers|its|their|there|that|this)\b", re.I)
-_THINGS = frozenset({"it", "its", "this", "that"})
+_DEFINES = re.compile(r"\s*\w+\s+(?:is|was|are|were)\s+[A-Z][^?]*\?*\s*$")  # "Who was John Harrison?"
+_WHO = frozenset({"who", "whom", "whose", "which", "what"})
+_THING = frozenset({"what", "which"})
+_ASKED = {  # a question's first word, by which its answer is what the pronoun stands for
+    **dict.fromkeys(("it", "its", "this", "that"), _THING),
+    "there": frozenset({"where", "which", "what", "in"}),
+    "": frozenset({"who", "whom", "whose", "which", "what", "where", "when"}),
+}
 _OWNED = frozenset({"his", "its", "their"})
 _NAME = re.compile(r"[A-Z0-9][\w'’.-]*(?:\s+(?:(?:of|the|de|van|von)\s+)?[A-Z0-9][\w'’.-]*)*")
 
@@ -50,8 +57,8 @@ def standalone(question: str, turns: Sequence[Turn]) -> str:
     """`rewritten` without a model, for English: the first pronoun becomes what the conversation is about, and
     a question that names nothing has it added.
 
-    That is the last answer where it is a name, else the first name in it that was not asked with, else the
-    last one that was; for "it" the other way round.
+    That is a name in the answer before, where its question asked for a person ("he"), a thing ("it") or a
+    place ("there"), else the last name that it asked about.
     """
     found = _PRONOUN.search(question)
     about = _topic(turns[-1], found[0].lower() if found else "") if turns else ""
@@ -72,15 +79,18 @@ def _owns(pronoun: str, after: str) -> bool:
 
 
 def _topic(turn: Turn, pronoun: str) -> str:
+    """A name of the answer where the question asked for what the pronoun stands for, else one that it asked
+    about."""
     answer = without_marks(turn.answer).strip()
-    if _NAME.fullmatch(answer) and not answer[0].isdigit():
-        return answer
-    # The first word is a capital for another reason.
-    asked, said = (
-        [name.strip("'’.-") for name in _NAME.findall(text[1:])] for text in (turn.question, answer)
-    )
-    new = [name for name in said if name not in turn.question and not name[0].isdigit()]
-    found = [*asked[-1:], *new[:1]] if pronoun in _THINGS else [*new[:1], *asked[-1:]]
+    # The first word of a sentence is a capital for another reason, but for an answer that is a name.
+    whole = _NAME.fullmatch(answer) is not None
+    said = [answer] if whole else _NAME.findall(answer[1:])
+    said = [name.strip("'’.-") for name in said if not name[0].isdigit()]
+    asked = [name.strip("'’.-") for name in _NAME.findall(turn.question[1:])]
+    new = [name for name in said if name not in turn.question]
+    first = turn.question.split(maxsplit=1)[0].lower() if turn.question.strip() else ""
+    wanted = first in _ASKED.get(pronoun, _WHO) and not _DEFINES.match(turn.question)
+    found = [*new[:1], *asked[-1:]] if wanted else [*asked[-1:], *new[:1]]
     return found[0] if found else ""
 
 

@@ -15,6 +15,8 @@ from agentmtl.cli.answering import (
     DemonstrationsFlag,
     LlmFlag,
     MaxTokensFlag,
+    RewardFlag,
+    RouterFlag,
     SamplesFlag,
     TaskFlag,
     UpdaterFlag,
@@ -33,7 +35,7 @@ from agentmtl.errors import UsageError
 
 QUESTIONS = ".jsonl"  # how the name of a file of questions ends
 _OF_QUESTIONS = ("hops", "where", "expert", "judge", "llm", "samples", "aggregator", "updater", "max_tokens",
-                 "budget", "task", "demonstrations", "concurrency", "no_log")  # fmt: skip
+                 "budget", "task", "demonstrations", "reward", "router", "concurrency", "no_log")  # fmt: skip
 _OF_TASKS = ("k", "channel", "diversity", "balance", "bank", "nearest")
 
 
@@ -70,6 +72,8 @@ def run(
     budget: BudgetFlag = None,
     task: TaskFlag = "",
     demonstrations: DemonstrationsFlag = 4,
+    reward: RewardFlag = None,
+    router: RouterFlag = None,
     no_log: Annotated[
         bool, typer.Option("--no-log", help="Leave the questions out of `agentmtl log`.")
     ] = False,
@@ -125,8 +129,9 @@ def run(
         from agentmtl.cli.questions import answer_file
 
         given = Answering(
-            expert, judge, llm, samples, aggregator, updater, max_tokens, budget, task, demonstrations
-        )
+            expert, judge, llm, samples, aggregator, updater, max_tokens, budget, task, demonstrations,
+            reward, router,
+        )  # fmt: skip
         answer_file(opened, settings, given, Path(what), out, where, concurrency, quiet)
     else:
         least = 0.0 if threshold is None else threshold
