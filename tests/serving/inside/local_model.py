@@ -31,7 +31,7 @@ def main(folder: str, adapter: str) -> None:
         engine={"max_model_len": 1024, "structured_outputs_config": {
             "backend": "xgrammar", "disable_any_whitespace": True}},
     )  # fmt: skip
-    told: dict[str, Any] = {"scorer": isinstance(model, Scorer), "models": model.models()}
+    told: dict[str, Any] = {"scorer": isinstance(model, Scorer)}
     told["window"] = model.context_window
     told["counted"] = model.count_prompt_tokens([HumanMessage(ASKED)])
     told["greedy"] = shown(model.invoke(ASKED))
