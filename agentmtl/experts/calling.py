@@ -175,8 +175,8 @@ class Caller:
     def _spending(
         self, ledger: Ledger, messages: Sequence[BaseMessage], purpose: str, n: int, prompt: int
     ) -> Iterator[_Spending]:
-        if os.environ.get(FORBID, "") not in ("", "0") and not getattr(self.model, "harmless", False):
-            raise UsageError(f"The model {self.name} may not be called.", f"Unset {FORBID}.")
+        if not getattr(self.model, "harmless", False):
+            refuse_where_forbidden(self.name)
         most = n * self.max_tokens
         with ledger.reserve(tokens=prompt + most, usd=self.price.usd(prompt, most)) as reservation:
             spending = _Spending(self, ledger, messages, purpose, reservation, perf_counter())
@@ -289,6 +289,12 @@ def late(ledger: Ledger) -> BudgetExceededError:
         f"The budget's {ledger.budget.seconds:g} seconds passed while a model was answering.",
         "Raise --budget seconds=…, or use a faster model.",
     )
+
+
+def refuse_where_forbidden(name: str) -> None:
+    """Raises UsageError where calls of real models are forbidden."""
+    if os.environ.get(FORBID, "") not in ("", "0"):
+        raise UsageError(f"The model {name} may not be called.", f"Unset {FORBID}.")
 
 
 def estimate_tokens(messages: Sequence[BaseMessage]) -> int:

@@ -29,7 +29,7 @@ from langchain_core.utils.function_calling import convert_to_openai_tool
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, SecretStr, model_validator
 
 from agentmtl.errors import ModelError, UsageError
-from agentmtl.experts.calling import estimate_tokens
+from agentmtl.experts.calling import estimate_tokens, refuse_where_forbidden
 from agentmtl.experts.scoring import Pair, Score, TokenScores, score_of, texts_to_score
 from agentmtl.integrations.structured import Method, Schema, constrained
 from agentmtl.integrations.vllm_http import VllmHttp
@@ -175,6 +175,7 @@ class ChatVLLM(BaseChatModel):
     def score_pairs(self, pairs: Sequence[Pair]) -> list[Score]:
         """The same for (prompt, continuation) pairs, `scored_at_once` texts a request. Each generates a
         token, since a server cannot generate none."""
+        refuse_where_forbidden(self.model_name)
         texts = texts_to_score(pairs)
         read: dict[str, TokenScores] = {}
         for start in range(0, len(texts), self.scored_at_once):

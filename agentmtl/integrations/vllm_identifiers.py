@@ -133,7 +133,17 @@ def served_ngrams(model: str) -> Ngrams:
     folder = os.environ.get(INDEX_VARIABLE)
     if not folder:
         raise UsageError("Which index holds the identifiers?", f"Set {INDEX_VARIABLE}=DIR.")
-    return ngrams_of(Store(Path(folder)).open(), load_tokenizer(model).identity)
+    return ngrams_of(Store(Path(folder)).open(), load_tokenizer(_tokenizer_of(model)).identity)
+
+
+def _tokenizer_of(model: str) -> str:
+    """The folder, or the file in Hugging Face's cache, where vLLM has it from."""
+    if Path(model).exists():
+        return model
+    from huggingface_hub import try_to_load_from_cache
+
+    found = try_to_load_from_cache(model, "tokenizer.json")
+    return found if isinstance(found, str) else model
 
 
 # --- the two interfaces -------------------------------------------------------------------------------------

@@ -26,6 +26,7 @@ from langchain_core.runnables import Runnable, RunnableConfig
 from pydantic import BaseModel, ConfigDict, Field
 
 from agentmtl.errors import UsageError
+from agentmtl.experts.calling import refuse_where_forbidden
 from agentmtl.experts.scoring import Pair, Score, TokenScores, score_of, texts_to_score
 from agentmtl.integrations.chat_vllm import check_options, known_options, sum_of_usages
 from agentmtl.integrations.structured import Method, Schema, constrained
@@ -128,6 +129,7 @@ class LocalVLLM(BaseChatModel):
 
     def score_pairs(self, pairs: Sequence[Pair], adapter: str = "") -> list[Score]:
         """The same for (prompt, continuation) pairs, in one run; by an adapter where one is named."""
+        refuse_where_forbidden(self.model_name)
         from vllm import SamplingParams
 
         texts = texts_to_score(pairs)

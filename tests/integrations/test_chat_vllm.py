@@ -294,3 +294,11 @@ def test_a_score_counts_the_tokens_that_the_prompt_alone_does_not_have() -> None
     assert score_of(alone, merged) == Score(-3.25, 2)
     with pytest.raises(ModelError, match="no log-probability"):
         score_of(alone, alone)
+
+
+def test_scores_are_calls_of_a_model_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AGENTMTL_NO_MODEL_CALLS", "1")
+    with serving() as server:
+        with pytest.raises(UsageError, match="may not be called"):
+            model(server).score("Oslo lies in", [" Norway"])
+        assert server.requests == []

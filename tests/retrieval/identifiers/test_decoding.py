@@ -160,3 +160,76 @@ def _steps(processor: IdentifierLogitsProcessor, ngrams: Ngrams, output: list[in
 
 def _update(**changes: Any) -> SimpleNamespace:
     return SimpleNamespace(**{"removed": [], "added": [], "moved": [], **changes})
+
+
+def _served(corpus: Index, monkeypatch: pytest.MonkeyPatch, **model: Any) -> SimpleNamespace:
+    """What vLLM gives a processor as its configuration."""
+    monkeypatch.setenv(INDEX_VARIABLE, str(corpus.folder))
+    given = {
+        "tokenizer": str(corpus.folder.parent / "model"), "hf_config": SimpleNamespace(eos_token_id=STOP),
+    }  # fmt: skip
+    return SimpleNamespace(model_config=SimpleNamespace(**{**given, **model}))
+
+
+def test_a_corpus_that_fails_ends_a_key_and_not_the_engine(
+    corpus: Index, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import torch
+
+    processor = IdentifierLogitsProcessor(_served(corpus, monkeypatch), "cpu", False)
+    asks = SimpleNamespace(extra_args={"identifiers": 1}, eos_token_id=7)  # as HTTP hands a boolean over
+    processor.update_state(_update(added=[(0, asks, [], [])]))
+    monkeypatch.setattr(Ngrams, "next_tokens", lambda self, prefix: 1 / 0)
+    logits = torch.zeros(1, 50)
+    logits[0, 7] = float("-inf")  # another processor had forbidden what alone is left
+    kept = torch.isfinite(processor.apply(logits)[0]).nonzero().flatten().tolist()
+    assert kept == [7]  # the request's own end token
+
+
+REFUSED: list[tuple[dict[str, Any], dict[str, Any]]] = [
+    ({"identifiers": "yes"}, {}),
+    ({"identifiers": True, "titles": 3}, {}),
+    ({"identifiers": True, "longest": True}, {}),
+    ({"identifiers": True, "longest": 2.5}, {}),
+    ({"longest": 4}, {}),
+    ({"identifiers": False, "titles": True}, {}),
+    ({"identifiers": True}, {"structured_outputs": object()}),
+    ({"identifiers": True}, {"min_tokens": 3}),
+]
+
+
+@pytest.mark.parametrize(("arguments", "other"), REFUSED)
+def test_requests_that_cannot_be_served_are_refused(arguments: dict[str, Any], other: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match="identifiers|longest|titles"):
+        IdentifierLogitsProcessor.validate_params(SimpleNamespace(extra_args=arguments, **other))
+    IdentifierLogitsProcessor.validate_params(SimpleNamespace(extra_args={"session_id": "a"}, **other))
+
+
+def test_the_model_may_be_one_of_hugging_faces_cache(
+    corpus: Index, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    import shutil
+
+    import huggingface_hub.constants
+
+    place = tmp_path / "models--me--mine"
+    (place / "snapshots" / "r1").mkdir(parents=True)
+    shutil.copy(corpus.folder.parent / "model" / "tokenizer.json", place / "snapshots" / "r1")
+    (place / "refs").mkdir()
+    (place / "refs" / "main").write_text("r1")
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
+    found = IdentifierLogitsProcessor(_served(corpus, monkeypatch, tokenizer="me/mine"), "cpu", False)
+    assert found._corpus._ngrams.tokenizer.identity == ngrams_of(corpus.snapshot).tokenizer.identity
+
+
+def test_a_model_needs_an_end_token_and_the_server_an_index(
+    corpus: Index, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    several = _served(corpus, monkeypatch, hf_config=SimpleNamespace(eos_token_id=[STOP, 5]))
+    assert IdentifierLogitsProcessor(several, "cpu", False)
+    none = _served(corpus, monkeypatch, hf_config=SimpleNamespace(eos_token_id=None))
+    with pytest.raises(UsageError, match="no end token"):
+        IdentifierLogitsProcessor(none, "cpu", False)
+    monkeypatch.delenv(INDEX_VARIABLE)
+    with pytest.raises(UsageError, match="Which index"):
+        IdentifierLogitsProcessor(several, SimpleNamespace())
