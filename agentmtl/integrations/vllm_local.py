@@ -15,7 +15,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping, Sequence
 from functools import cached_property
-from typing import Any
+from typing import Any, ClassVar
 
 from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
 from langchain_core.language_models import LanguageModelInput
@@ -45,6 +45,8 @@ class LocalVLLM(BaseChatModel):
     """
 
     model_config = ConfigDict(populate_by_name=True)
+
+    constrains: ClassVar[bool] = True  # it takes `structured_outputs`
 
     model_name: str = Field(alias="model")
     adapters: dict[str, str] = Field(default_factory=dict)
