@@ -21,7 +21,7 @@ ASKED: list[BaseMessage] = [SystemMessage("Be brief."), HumanMessage("Who built 
 
 def sampled(server: Server, **options: Any) -> ChatVLLM:
     return ChatVLLM(
-        model="tiny", base_url=f"{server.url}/v1", temperature=1.0, max_tokens=12, timeout=120, **options
+        model="tiny", base_url=f"{server.url}/v1", temperature=2.0, max_tokens=12, timeout=120, **options
     )
 
 

@@ -27,9 +27,9 @@ _CARD = """# A tiny language model for tests
 
 A Llama of {parameters:.1f} million parameters with a tokenizer of its own, and LoRA adapters of it in
 `../adapters`. It is made for the tests that serve a real model: its answers mean something in a world of
-made-up names, and it knows nothing else. It was trained in two stretches of steps, 1,900 and 800, between which
-the makers of some examples were revised. All of its training data is synthetic and comes from the scripts in
-`../tiny_model`; nothing was downloaded. Apache-2.0, as the repository.
+made-up names, and it knows nothing else. It was trained in two stretches, of 1,900 and
+800 steps, between which the makers of some examples were revised. All of its training data is synthetic and
+comes from the scripts in `../tiny_model`; nothing was downloaded. Apache-2.0, as the repository.
 
 It reads the prompts of `agentmtl/experts/prompts` as they stood when it was trained. A prompt whose wording
 changes much needs a new model.
@@ -50,7 +50,7 @@ Names held out from training, up to {most} documents a prompt, greedy decoding.
 ## Made with
 
 ```sh
-python -m tests.serving.tiny_model base --work WORK     # half an hour on an idle core; goes on where it stopped
+python -m tests.serving.tiny_model base --work WORK     # half an hour on an idle core; resumes
 python -m tests.serving.tiny_model tickets --work WORK
 python -m tests.serving.tiny_model places --work WORK
 python -m tests.serving.tiny_model release --work WORK  # copies here, measures, writes this card
