@@ -18,7 +18,7 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
-from math import comb, lgamma, log
+from math import comb
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float64]
 
 RIGHT, BLANK = 0, -1  # answers as numbers; wrong ones are 1, 2, …
-_NODES = 4  # of a prediction's quadrature: exact for up to 7 answers that tie, and more hardly ever do
+_NODES = 3  # of a prediction's quadrature: exact for up to 5 answers that tie, and more hardly ever do
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,15 +67,6 @@ class Prior:
     weight: float
     spread: float
 
-    def log_likelihood(self, tally: Tally) -> float:
-        """Of the partition of the samples into answers; blanks count as drawn with their own share."""
-        right, wrong = self.weight * self.right, self.weight * (1 - self.right)
-        missed = sum(tally.wrong)
-        told = _rising(right, tally.right) - _rising(self.weight, tally.total)
-        told += sum(log(wrong + n * self.spread) for n in range(len(tally.wrong)))
-        told += sum(_rising(1 - self.spread, count - 1) for count in tally.wrong)
-        return told if missed or tally.right or tally.blank else 0.0
-
     def next(self, tally: Tally) -> list[tuple[Tally, float]]:
         """What the tally may become with one sample more, with probabilities."""
         whole = tally.total + self.weight
@@ -92,9 +83,24 @@ class Prior:
         return found
 
 
-def _rising(start: float, steps: int) -> float:
+def log_likelihood(tally: Tally, right: Floats, weight: Floats, spread: Floats) -> Floats:
+    """Of the way in which the samples fall into answers, for priors of these numbers (shapes that broadcast).
+
+    Samples without an answer count as drawn with their own share.
+    """
+    wrong = weight * (1 - right)
+    told = _rising(weight * right, tally.right) - _rising(weight, tally.total)
+    for n in range(len(tally.wrong)):
+        told = told + np.log(wrong + n * spread)
+    for count in tally.wrong:
+        told = told + _rising(1 - spread, count - 1)
+    return told
+
+
+def _rising(start: Floats, steps: int) -> Floats:
     """The logarithm of start · (start + 1) · … of `steps` factors."""
-    return lgamma(start + steps) - lgamma(start) if steps else 0.0
+    logs: Floats = np.log(start[..., None] + np.arange(steps)).sum(-1)
+    return logs
 
 
 @lru_cache(maxsize=200_000)

@@ -8,7 +8,7 @@ from math import exp
 import numpy as np
 import pytest
 
-from agentmtl.compute.votes import BLANK, RIGHT, Prior, Tally, drawn, predicted
+from agentmtl.compute.votes import BLANK, RIGHT, Prior, Tally, drawn, log_likelihood, predicted
 
 TALLIES = [
     [RIGHT], [1], [BLANK], [RIGHT, RIGHT, 1, 1], [RIGHT, RIGHT, 1, 2, 3, BLANK], [RIGHT, 1, 2, 3, 4, 5],
@@ -76,6 +76,7 @@ def test_what_comes_next_sums_to_one_and_agrees_with_the_likelihood() -> None:
     assert sum(p for _, p in following) == pytest.approx(1)
     expected = sum(p * predicted(after, prior, 9) for after, p in following)
     assert np.allclose(expected, predicted(tally, prior, 9))  # what is expected of the next is believed now
-    right = following[0]
-    step = prior.log_likelihood(right[0]) - prior.log_likelihood(tally)
-    assert exp(step) == pytest.approx(right[1])
+    numbers = [np.array(number) for number in (prior.right, prior.weight, prior.spread)]
+    for after, probability in following[:1] + following[2:]:  # the second is one of several alike
+        step = log_likelihood(after, *numbers) - log_likelihood(tally, *numbers)
+        assert exp(step) == pytest.approx(probability / (2 if after.wrong == (3, 2, 1) else 1))

@@ -19,7 +19,7 @@ from functools import lru_cache
 import numpy as np
 
 from agentmtl.compute.space import Floats
-from agentmtl.compute.votes import Prior, Tally, predicted
+from agentmtl.compute.votes import Prior, Tally, log_likelihood, predicted
 from agentmtl.errors import UsageError
 
 RATES = np.array(
@@ -88,12 +88,8 @@ class StageBelief:
         self.rates[model], self.mean[model] = rate, curves.mean(0)
         known = len(self.answers[model][0]) + self.shape[0]
         own = (curves * (1 - curves)).sum(0) * self._share(known) / self.questions**2
-        low, high = _near(rate - spread), _near(rate + spread)
-        slope = 0.0
-        if high > low:
-            ends = [self._curves(model, tallies, one).mean(0) for one in (low, high)]
-            slope = (ends[1] - ends[0]) / (high - low)
-        self.deviation[model] = np.sqrt(own + (slope * spread) ** 2)
+        common = self.shape[0] / known * spread  # so much does the rate move the expected share
+        self.deviation[model] = np.sqrt(own + common**2)
 
     def _curves(self, model: int, tallies: list[Tally], rate: float) -> Floats:
         """(questions, grid) expected accuracies."""
@@ -108,10 +104,15 @@ class StageBelief:
         share: Floats = n / (n + known)
         return share
 
-    def learned(self, model: int, place: int) -> float:
+    @property
+    def reached(self) -> list[int]:
+        """The models that some budget affords."""
+        return [model for model, most in enumerate(self.reach) if most]
+
+    def learned(self, place: int, drawn: int) -> float:
         """Which share of the variance at a place of the grid one more sample a question is expected to
-        remove."""
-        known = self.drawn(model) + self.shape[0]
+        remove where so many were drawn."""
+        known = drawn + self.shape[0]
         return float(1 - self._share(known + 1)[place] / self._share(known)[place])
 
 
@@ -123,4 +124,5 @@ def _near(rate: float) -> float:
 @lru_cache(maxsize=200_000)
 def _likelihood(tally: Tally) -> Floats:
     """(shapes, rates) logarithms."""
-    return np.array([[Prior(float(r), *shape).log_likelihood(tally) for r in RATES] for shape in _SHAPES])
+    weights, spreads = (np.array(column)[:, None] for column in zip(*_SHAPES, strict=True))
+    return log_likelihood(tally, RATES, weights, spreads)

@@ -21,10 +21,11 @@ from agentmtl.compute.search.belief import StageBelief
 from agentmtl.compute.space import Choice, Floats, combined
 from agentmtl.errors import UsageError
 
-DRAWS = 48
+DRAWS = 32
+BATCH = 0.08  # of what is left is spent before the beliefs are worked out again
 NEGLIGIBLE = 0.002  # a share of all loss: less is not worth a sample
 ENOUGH = 1e-4  # expected loss at which a search stops
-TIED, SURE = 0.01, 0.9  # a tied choice loses less than that share, with that probability
+TIED, SURE = 0.005, 0.9  # a tied choice loses at most that share, with that probability
 
 
 class RacingSearch:
@@ -38,28 +39,20 @@ class RacingSearch:
             )
         self._space, self._setup, self._rng = space, setup, setup.rng
         self.beliefs = [self._belief(stage) for stage in range(len(space.stages))]
-        self._begin = sorted(
-            (
-                (float(cost[m, 0]), stage, m)
-                for stage, cost in enumerate(space.costs)
-                for m in range(len(cost))
-            ),
-        )
+        begin = [(self._each(stage, m), stage, m) for stage, b in enumerate(self.beliefs) for m in b.reached]
+        self._queue = [Draw(stage, model, 1) for _, stage, model in sorted(begin)]
+        self._changed: set[int] = set()
 
     def ask(self, left: float) -> Proposal | None:
-        while self._begin:
-            _, stage, model = self._begin.pop(0)
-            if self._reach(stage)[model]:
-                return Draw(stage, model, 1)
-        return self._next(left)
+        if not self._queue:
+            self._queue = self._next(left)
+        return self._queue.pop(0) if self._queue else None
 
     def tell(self, result: Result) -> None:
         draw = result.proposal
         assert isinstance(draw, Draw)
-        belief = self.beliefs[draw.stage]
-        belief.add(draw.model, [one.answers for one in result.samples])
-        if not self._begin or self._begin[0][1] != draw.stage:
-            belief.fit()
+        self.beliefs[draw.stage].add(draw.model, [one.answers for one in result.samples])
+        self._changed.add(draw.stage)
 
     def solutions(self) -> Solutions:
         """The frontier as it is believed to be."""
@@ -77,8 +70,7 @@ class RacingSearch:
 
     def recommend(self, budget: float) -> Recommendation:
         self._space.check_budget(budget)
-        for belief in self.beliefs:
-            belief.fit()
+        self._fit()
         solved = self.solutions()
         best = solved.choice(budget)
         assert best is not None  # the budget was checked
@@ -88,21 +80,40 @@ class RacingSearch:
 
     # --- what to measure next ---------------------------------------------------------------------------
 
-    def _next(self, left: float) -> Proposal | None:
+    def _fit(self) -> None:
+        for stage in self._changed:
+            self.beliefs[stage].fit()
+        self._changed.clear()
+
+    def _next(self, left: float) -> list[Draw]:
+        """The next samples, for a part of what is left: those that resolve most loss for their cost."""
+        self._fit()
         loss, places = self._losses()
         if loss.sum() < ENOUGH * len(self._setup.budgets):
-            return None
-        found: list[tuple[float, int, int]] = []
-        for stage, belief in enumerate(self.beliefs):
-            for model in range(len(belief.reach)):
+            return []
+        worth = {
+            (stage, model): float(loss[stage, model])
+            for stage, belief in enumerate(self.beliefs)
+            for model in belief.reached
+            if loss[stage, model] > NEGLIGIBLE * loss.sum()
+        }
+        found: list[Draw] = []
+        spent, drawn = 0.0, {(s, m): self.beliefs[s].drawn(m) for s, m in worth}
+        while spent < BATCH * left:
+            gains = []
+            for (stage, model), lost in worth.items():
                 cost = self._each(stage, model) * self._setup.questions
-                if loss[stage, model] > NEGLIGIBLE * loss.sum() and cost <= left and belief.reach[model]:
-                    learned = belief.learned(model, int(places[stage, model]))
-                    found.append((loss[stage, model] * learned / max(cost, 1e-300), stage, model))
-        if not found:
-            return None
-        _, stage, model = max(found)
-        return Draw(stage, model, self.beliefs[stage].drawn(model) + 1)
+                share = self.beliefs[stage].learned(int(places[stage, model]), drawn[stage, model])
+                if spent + cost <= left:
+                    gains.append((lost * share / max(cost, 1e-300), cost, share, stage, model))
+            if not gains:
+                break
+            _, cost, share, stage, model = max(gains)
+            spent += cost
+            drawn[stage, model] += 1
+            worth[stage, model] *= 1 - share
+            found.append(Draw(stage, model, drawn[stage, model]))
+        return found
 
     def _losses(self) -> tuple[Floats, Floats]:
         """For every stage and model the loss put down to it, a draw; and its usual place on the grid."""
@@ -116,13 +127,24 @@ class RacingSearch:
                 best = solved.choice(budget)
                 assert best is not None and ours is not None  # the budgets were checked
                 lost = 1 - self._quality(ours, curves) / max(self._quality(best, curves), 1e-12)
-                for stage, (a, b) in enumerate(zip(best, ours, strict=True)):
-                    for number in {a, b}:
-                        model, place = self._space.option(stage, number)
-                        places[stage, model] += place
-                        times[stage, model] += 1
-                        loss[stage, model] += lost if a != b else 0.0
+                doubts = self._doubts(best, ours)
+                whole = sum(doubts.values())
+                for (stage, number), doubt in doubts.items():
+                    model, place = self._space.option(stage, number)
+                    places[stage, model] += place
+                    times[stage, model] += 1
+                    loss[stage, model] += lost * doubt / whole
         return loss / DRAWS, places / times
+
+    def _doubts(self, one: Choice, other: Choice) -> dict[tuple[int, int], float]:
+        """The relative variances of the options in which two choices differ: what makes them doubtful."""
+        found = {}
+        for stage, numbers in enumerate(zip(one, other, strict=True)):
+            belief = self.beliefs[stage]
+            for number in set(numbers) if numbers[0] != numbers[1] else ():
+                relative = belief.deviation.flat[number] / max(belief.mean.flat[number], 1e-3)
+                found[stage, number] = float(relative) ** 2
+        return found
 
     def _draws(self) -> list[list[Floats]]:
         """Curves of all stages, DRAWS times; a model's whole curve moves together."""
