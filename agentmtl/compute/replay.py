@@ -164,11 +164,12 @@ class Replay:
 
     recorded: Recorded
     seed: int = 0
+    prices: Space | None = None  # what is known of costs beforehand; None: the means of this recording
     _orders: dict[tuple[int, int, int, int], NDArray[np.int64]] = field(default_factory=dict, repr=False)
 
     @cached_property
     def space(self) -> Space:
-        return self.recorded.space()
+        return self.prices or self.recorded.space()
 
     @property
     def questions(self) -> int:

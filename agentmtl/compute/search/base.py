@@ -77,15 +77,15 @@ def run_search(
     bench: Bench,
     told: Callable[[Result, Bench], None] = lambda result, bench: None,
     most: int = 1000,
-) -> None:
+) -> int:
     """Until the searcher asks no more, what it asks costs more than is left, or `most` proposals were
     measured (samples that are there cost nothing again, so that cost alone may not end it). `told` hears
-    every result."""
+    every result. The number of proposals that were measured."""
     refused = measured = 0
     while refused < REFUSALS and measured < most:
         proposal = searcher.ask(bench.left / (1 + RESERVE))
         if proposal is None:
-            return
+            break
         if bench.expected(proposal) * (1 + RESERVE) > bench.left:
             refused += 1
             continue
@@ -93,6 +93,7 @@ def run_search(
         result = bench.measure(proposal)
         searcher.tell(result)
         told(result, bench)
+    return measured
 
 
 @dataclass(slots=True)
