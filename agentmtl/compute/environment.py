@@ -32,11 +32,16 @@ class Samples:
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """The whole on one question: end metric and cost. A run that failed scores 0 and says so."""
+    """The whole on one question: end metric and cost. A run that failed scores 0 and says so.
+
+    `new`: what of the cost the search had not paid for before, where stages are shared between
+    configurations; None: all.
+    """
 
     score: float
     cost: float
     failed: bool = False
+    new: float | None = None
 
 
 class Environment(Protocol):
@@ -210,7 +215,7 @@ class Bench:
         new = self._new(trial)
         for question, run in zip(new, self._each(new, lambda q: self._ran(trial.choice, q)), strict=True):
             self._runs[trial.choice, question] = run
-            self.spent += run.cost
+            self.spent += run.cost if run.new is None else run.new
             self.failed += run.failed
         runs = [self._runs[trial.choice, q] for q in self._asked(trial)]
         scores, costs = tuple(r.score for r in runs), tuple(r.cost for r in runs)
@@ -223,11 +228,11 @@ class Bench:
         key = f"{'-'.join(map(str, choice))}/{question}"
         row = self.journal.get(key)
         if row is not None:
-            return Run(row["score"], row["cost"], row["failed"])
+            return Run(row["score"], row["cost"], row["failed"], row["new"])
         run = self.environment.run(choice, question)
         checked_scores([run.score], f"question {question}")
-        self.paid += run.cost
-        self.journal.add(key, {"score": run.score, "cost": run.cost, "failed": run.failed})
+        self.paid += run.cost if run.new is None else run.new
+        self.journal.add(key, {"score": run.score, "cost": run.cost, "failed": run.failed, "new": run.new})
         return run
 
     def _each(self, questions: Sequence[int], make: Callable[[int], Made]) -> list[Made]:

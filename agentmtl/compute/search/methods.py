@@ -5,18 +5,24 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TypeAlias
 
+from agentmtl.compute.pipeline import Pipeline
 from agentmtl.compute.search.base import Searcher, Setup
 from agentmtl.compute.search.language import Chat, LanguageSearch
 from agentmtl.errors import UsageError
 
 Make: TypeAlias = Callable[[Setup], Searcher]
 
-DEFAULT = "racing"
 LANGUAGE = ("zero-shot", "agent-tts")
 METHODS = (
-    "racing", "nested", "random", "equal-split", "best-uniform", "tpe", "gp", "evolution", "coordinate",
-    "brute-force", *LANGUAGE,
+    "racing", "landscape", "nested", "random", "equal-split", "best-uniform", "tpe", "gp", "evolution",
+    "coordinate", "brute-force", *LANGUAGE,
 )  # fmt: skip
+
+
+def default_method(pipeline: Pipeline) -> str:
+    """The method for a pipeline: racing where its stages vote and can be measured apart."""
+    apart = pipeline.combine != "end" and all(s.aggregator == "majority" for s in pipeline.stages)
+    return "racing" if apart else "landscape"
 
 
 def make_searcher(method: str, setup: Setup, chat: Chat | None = None) -> Searcher:
@@ -32,10 +38,11 @@ def make_searcher(method: str, setup: Setup, chat: Chat | None = None) -> Search
 
 
 def _maker(method: str) -> Make:
-    from agentmtl.compute.search import bayesian, coordinate, evolution, nested, racing, simple
+    from agentmtl.compute.search import bayesian, coordinate, evolution, landscape, nested, racing, simple
 
     makers: dict[str, Make] = {
         "racing": racing.RacingSearch,
+        "landscape": landscape.LandscapeSearch,
         "nested": nested.NestedKnapsack,
         "random": simple.random_search,
         "equal-split": simple.EqualSplit,
