@@ -36,8 +36,8 @@ _TOGETHER = (0.1, 0.5)  # the share of the interaction in the variance
 
 
 class LandscapeSearch:
-    """Raises UsageError for a pipeline whose stages are measured apart, or for more than 20,000 configurations
-    within the largest budget."""
+    """Raises UsageError for a pipeline whose stages are measured apart, or for more than 20,000
+    configurations within the largest budget."""
 
     def __init__(self, setup: Setup) -> None:
         if setup.space.pipeline.combine != "end":
