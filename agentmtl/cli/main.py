@@ -23,6 +23,7 @@ from agentmtl.cli import (
     route,
     search,
     train,
+    tune,
 )
 from agentmtl.cli.output import emit, tell
 from agentmtl.errors import AgentmtlError
@@ -58,6 +59,7 @@ app.add_typer(config.app, name="config")
 app.command("doctor")(doctor.doctor)
 app.add_typer(evaluation.app, name="eval")
 app.add_typer(train.app, name="train")
+app.command("tune")(tune.tune)
 
 
 def _version(wanted: bool) -> None:

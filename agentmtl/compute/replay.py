@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from agentmtl.compute.cost import decode_flops
+from agentmtl.compute.cost import ModelCost, decode_flops
 from agentmtl.compute.environment import Run, Samples, not_apart
 from agentmtl.compute.pipeline import Pipeline
 from agentmtl.compute.space import Choice, Floats, Space
@@ -155,6 +155,46 @@ def compose(
         tuple(decode_flops(parameters[t.model], 0, 1) for t in traces) for traces in stages.values()
     )
     return Recorded(Pipeline(name, tuple(made)), tuple(map(tuple, stages.values())), flops)
+
+
+def matching(pipeline: Pipeline, folder: Path) -> Recorded:
+    """The traces in a folder that are of a pipeline's stages, by the set's name, and of its models.
+
+    Raises UsageError where a model of a stage was not recorded or differs in its questions, or where a token
+    of it has no cost in the pipeline's unit.
+    """
+    found = {}
+    for path in sorted(folder.glob("*.json")):
+        if not path.name.endswith(".probes.json"):
+            read = read_traces(path)
+            found[read.name, read.model] = read
+    stages: dict[str, list[Traces]] = {}
+    for stage in pipeline.stages:
+        missing = [m for m in stage.models if (stage.name, m) not in found]
+        if missing:
+            known = ", ".join(sorted({f"{name} of {model}" for name, model in found})) or "nothing"
+            raise UsageError(
+                f"{folder} has no traces of {missing[0]!r} for stage {stage.name!r}; it has {known}.",
+                "Name stages and models as the recordings do.",
+            )
+        stages[stage.name] = [found[stage.name, m] for m in stage.models]
+    most = max(stage.samples[-1] for stage in pipeline.stages)
+    alike = {model: 1.0 for stage in pipeline.stages for model in stage.models}
+    composed = compose(stages, alike, (1, most) if most > 1 else (1,))  # checks that they fit together
+    each = tuple(tuple(_a_token(pipeline, m) for m in stage.models) for stage in pipeline.stages)
+    return Recorded(pipeline, composed.traces, each)
+
+
+def _a_token(pipeline: Pipeline, model: str) -> float:
+    """What a token of an output costs in the pipeline's unit."""
+    known = pipeline.models.get(model, ModelCost())
+    cost = replace(known, prompt_tokens=0.0, output_tokens=1.0).expected(1, pipeline.unit)
+    if pipeline.unit not in ("flops", "tokens", "usd") or not cost:
+        raise UsageError(
+            f"A token of {model} has no cost in {pipeline.unit}.",
+            f"Add [models.{model!r}] with parameters or usd_out, or set unit to flops, tokens or usd.",
+        )
+    return cost
 
 
 @dataclass(frozen=True, eq=False)
