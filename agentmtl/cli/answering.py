@@ -55,6 +55,12 @@ RewardFlag = Annotated[
 ]
 
 
+AllocationFlag = Annotated[
+    Path | None,
+    typer.Option("--allocation", help="What stages are given: a file of `agentmtl tune`, before flags."),
+]
+
+
 @dataclass(frozen=True, slots=True)
 class Answering:
     """The options as given."""
@@ -70,6 +76,7 @@ class Answering:
     task: str = ""
     demonstrations: int = 4
     reward: Path | None = None
+    allocation: Path | None = None
 
 
 def agent_of(index: Index, settings: Settings, given: Answering) -> Agent:
@@ -126,4 +133,8 @@ def _allocation(given: Answering) -> Allocation:
         raise UsageError(f"There is no updater {given.updater!r}.", "Choose auto or embedded.")
     if given.updater == "embedded":
         shares["hop"] = Share("embedded")
+    if given.allocation is not None:
+        from agentmtl.compute.frontier import read_allocation
+
+        shares |= read_allocation(given.allocation)[0].shares
     return Allocation(shares)

@@ -8,6 +8,7 @@ import typer
 
 from agentmtl.cli.answering import (
     AggregatorFlag,
+    AllocationFlag,
     Answering,
     AnsweringFlag,
     BudgetFlag,
@@ -69,6 +70,7 @@ def ask(
     task: TaskFlag = "",
     demonstrations: DemonstrationsFlag = 4,
     reward: RewardFlag = None,
+    allocation: AllocationFlag = None,
     session: Annotated[
         str, typer.Option("--session", help="The conversation it belongs to; kept in the log.")
     ] = "",
@@ -102,7 +104,18 @@ def ask(
     settings = settings_from(hops=hops, threshold=threshold, backend=backend, log=False if no_log else None)
     opened = Index.open(index_folder(index), backend=settings.backend)
     given = Answering(
-        expert, judge, llm, samples, aggregator, updater, max_tokens, budget, task, demonstrations, reward
+        expert,
+        judge,
+        llm,
+        samples,
+        aggregator,
+        updater,
+        max_tokens,
+        budget,
+        task,
+        demonstrations,
+        reward,
+        allocation,
     )
     agent = agent_of(opened, settings, given)
     if show_prompt:

@@ -68,3 +68,25 @@ def test_a_registered_expert_answers_by_its_name(
     assert told["route"] == "towns" and told["answer"] == "Foulby [1]"
     assert run(["ask", QUESTION, *where, "--expert", "nobody"]) == 2
     assert run(["ask", QUESTION, *where, "--llm", SAID, "--updater", "nobody"]) == 2
+
+
+def test_an_allocation_file_is_obeyed(
+    where: list[str], capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    (tmp_path / "allocation.toml").write_text(
+        'format = 1\n[stages.sample]\nsamples = 2\n[stages.hop]\nmodel = "embedded"\n'
+    )
+    asked = [
+        "ask",
+        QUESTION,
+        *where,
+        "--llm",
+        SAID,
+        "--json",
+        "--allocation",
+        str(tmp_path / "allocation.toml"),
+    ]
+    assert run(asked) == 0
+    plan = next(s for s in json.loads(capsys.readouterr().out)["trace"] if s["step"] == "plan")
+    assert plan["samples"] == 2 and plan["updater"] == "embedded"
+    assert run([*asked[:-1], "none.toml"]) == 2

@@ -121,7 +121,7 @@ class RacingSearch:
         loss, places, times = np.zeros(shape), np.zeros(shape), np.full(shape, 1e-9)
         now = self.solutions()
         chosen = [now.choice(budget) for budget in self._setup.budgets]
-        for curves in self._draws():
+        for curves in self._draws(self._rng):
             solved = self._solved(curves)
             for budget, ours in zip(self._setup.budgets, chosen, strict=True):
                 best = solved.choice(budget)
@@ -146,11 +146,11 @@ class RacingSearch:
                 found[stage, number] = float(relative) ** 2
         return found
 
-    def _draws(self) -> list[list[Floats]]:
+    def _draws(self, rng: np.random.Generator) -> list[list[Floats]]:
         """Curves of all stages, DRAWS times; a model's whole curve moves together."""
         made = []
         for _ in range(DRAWS):
-            moved = [b.mean + self._rng.standard_normal((len(b.mean), 1)) * b.deviation for b in self.beliefs]
+            moved = [b.mean + rng.standard_normal((len(b.mean), 1)) * b.deviation for b in self.beliefs]
             made.append([np.clip(curve, 1e-3, 1 - 1e-3) for curve in moved])
         return made
 
@@ -161,9 +161,7 @@ class RacingSearch:
         cheaper = solved.choices[: solved.at(budget) + 1].tolist()
         near = [c for c in self._space.neighbours(best) if self._space.cost(c) <= budget]
         candidates = list(dict.fromkeys([best, *near, *(tuple(c) for c in cheaper)]))
-        state, self._rng = self._rng, np.random.default_rng(self._setup.seed)
-        draws = self._draws()
-        self._rng = state
+        draws = self._draws(self._setup.rng)
         top = np.array([self._quality(best, curves) for curves in draws])
         sure = []
         for choice in candidates:
