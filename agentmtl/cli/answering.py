@@ -64,6 +64,10 @@ RouterFlag = Annotated[
     Path | None,
     typer.Option("--router", help="Of --expert routed: a fitted router's folder; else by description."),
 ]
+AllocationFlag = Annotated[
+    Path | None,
+    typer.Option("--allocation", help="What stages are given: a file of `agentmtl tune`, before flags."),
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +86,7 @@ class Answering:
     demonstrations: int = 4
     reward: Path | None = None
     router: Path | None = None
+    allocation: Path | None = None
 
 
 def agent_of(index: Index, settings: Settings, given: Answering) -> Agent:
@@ -164,4 +169,8 @@ def _allocation(given: Answering) -> Allocation:
         raise UsageError(f"There is no updater {given.updater!r}.", "Choose auto or embedded.")
     if given.updater == "embedded":
         shares["hop"] = Share("embedded")
+    if given.allocation is not None:
+        from agentmtl.compute.frontier import read_allocation
+
+        shares |= read_allocation(given.allocation)[0].shares
     return Allocation(shares)

@@ -8,6 +8,7 @@ import typer
 
 from agentmtl.cli.answering import (
     AggregatorFlag,
+    AllocationFlag,
     Answering,
     AnsweringFlag,
     BudgetFlag,
@@ -71,6 +72,7 @@ def ask(
     demonstrations: DemonstrationsFlag = 4,
     reward: RewardFlag = None,
     router: RouterFlag = None,
+    allocation: AllocationFlag = None,
     session: Annotated[
         str, typer.Option("--session", help="The conversation it belongs to; kept in the log.")
     ] = "",
@@ -116,6 +118,7 @@ def ask(
         demonstrations,
         reward,
         router,
+        allocation,
     )
     agent = agent_of(opened, settings, given)
     if show_prompt:

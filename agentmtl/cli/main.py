@@ -25,6 +25,7 @@ from agentmtl.cli import (
     route,
     search,
     train,
+    tune,
 )
 from agentmtl.cli import run as run_command
 from agentmtl.cli.output import emit, tell
@@ -63,6 +64,7 @@ app.add_typer(config.app, name="config")
 app.command("doctor")(doctor.doctor)
 app.add_typer(evaluation.app, name="eval")
 app.add_typer(train.app, name="train")
+app.command("tune")(tune.tune)
 
 
 def _version(wanted: bool) -> None:

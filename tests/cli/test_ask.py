@@ -80,3 +80,25 @@ def test_the_router_takes_one_of_the_registered(where: list[str], capsys: pytest
     step = next(step for step in told["trace"] if step["step"] == "route")
     assert told["route"] == step["expert"] and set(step["scores"]) >= {"towns", "sums"}
     assert step["tier"] == "description"
+
+
+def test_an_allocation_file_is_obeyed(
+    where: list[str], capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    (tmp_path / "allocation.toml").write_text(
+        'format = 1\n[stages.sample]\nsamples = 2\n[stages.hop]\nmodel = "embedded"\n'
+    )
+    asked = [
+        "ask",
+        QUESTION,
+        *where,
+        "--llm",
+        SAID,
+        "--json",
+        "--allocation",
+        str(tmp_path / "allocation.toml"),
+    ]
+    assert run(asked) == 0
+    plan = next(s for s in json.loads(capsys.readouterr().out)["trace"] if s["step"] == "plan")
+    assert plan["samples"] == 2 and plan["updater"] == "embedded"
+    assert run([*asked[:-1], "none.toml"]) == 2

@@ -259,6 +259,17 @@ def run_example(place: Path, line: str) -> Result:
     return agentmtl(place, *cheap, stdin=stdin, **{"AGENTMTL_ENCODER": "hashing", **environment})
 
 
+def prepare_traces(place: Path) -> None:
+    """A pipeline of one stage and what two models said to its questions."""
+    stage = '[[stages]]\nname = "sums"\nmodels = ["small", "large"]\nsamples = [1, 2, 4]\n'
+    (place / "pipeline.toml").write_text(f'name = "sums"\nunit = "tokens"\n{stage}')
+    (place / "traces").mkdir()
+    for model, tokens in (("small", 100), ("large", 1000)):
+        asked = [{"gold": "4", "traces": [["4", tokens], ["5", tokens]] * 4} for _ in range(6)]
+        told = {"model": model, "set": "sums", "questions": asked}
+        (place / "traces" / f"{model}.json").write_text(json.dumps(told))
+
+
 def prepare_examples(place: Path) -> None:
     docs, more = place / "docs", place / "more-docs"
     docs.mkdir()
@@ -279,6 +290,7 @@ def prepare_examples(place: Path) -> None:
     cards = [w for name in ("trec", "intents") for w in ("--task", f"{name}.json", "--demos", "train.jsonl")]
     agentmtl(place, "index", "build", *cards, "--out", "indexes/tasks", "--encoder", "hashing")
     (place / "weights.json").write_text(json.dumps(fitted_values()))
+    prepare_traces(place)
     (place / "models" / "reader").mkdir(parents=True)
     (place / "models" / "reader" / "tokenizer.json").write_text(load_tokenizer().json)
     for source, out in (("docs", "indexes/docs"), ("docs", "indexes/demo")):

@@ -19,7 +19,7 @@ SOURCES = sorted(PACKAGE.rglob("*.py"))
 # Left to right, as a query flows; a package may import those before it and itself.
 ORDER = [
     "schema", "errors", "work", "spending", "settings", "tasks", "ingest", "trunk", "index", "retrieval",
-    "experts", "routing", "agent", "evaluate", "learn", "integrations", "sample", "cli",
+    "experts", "routing", "agent", "evaluate", "compute", "learn", "integrations", "sample", "cli",
 ]  # fmt: skip
 HEAVY = {"torch", "transformers", "sentence_transformers", "langchain", "langchain_core", "langgraph", "vllm",
          "openvino", "faiss", "numpy", "tokenizers", "sklearn",

@@ -1,0 +1,1 @@
+"""Searchers: each proposes what to measure next, hears what came of it, and recommends."""
