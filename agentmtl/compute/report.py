@@ -55,7 +55,7 @@ def markdown(tuned: Sequence[Tuned], pictured: bool) -> str:
         f"- expected {first.space.pipeline.metric} {best.quality:.3f}, 90 % interval "
         f"[{best.low:.3f}, {best.high:.3f}]",
         f"- cost {first.space.cost(best.choice):.4g} {unit} a query",
-        f"- {len(best.tied)} configurations are as good for all that is known; this is the cheapest of them",
+        f"- as good for all that is known: {len(best.tied)}, of which this is the cheapest",
         f"- the search spent {first.spent:.4g} {unit} on {first.measured} measurements"
         + (f"; {first.failed} runs failed and count as 0" if first.failed else ""),
         "",

@@ -135,7 +135,7 @@ def should_stop(rule: Rule, answers: Sequence[int]) -> bool:
     """Whether to stop after these answers, in the order in which they came. Raises UsageError for none."""
     if not answers:
         raise UsageError("There are no answers yet.", "Draw a sample first.")
-    return len(answers) >= rule.most or bool(stopped(rule, Votes.of(np.array([answers])))[0] < len(answers))
+    return len(answers) >= rule.most or bool(stopped(rule, Votes.of(np.array([answers])))[0] <= len(answers))
 
 
 def stopped(rule: Rule, votes: Votes) -> Ints:
@@ -164,24 +164,16 @@ def _behind(most: int) -> Floats:
 @lru_cache(maxsize=8)
 def _overtaking(most: int) -> Floats:
     """[left, first, second]: the probability that the second answer wins the vote when so many samples more
-    have voted for one of the two; a tie is half of a win."""
-    found = np.ones((most + 1, most + 1, most + 1))
-    for first in range(1, most + 1):
-        for second in range(min(first, most - first) + 1):
-            for left in range(most - first - second + 1):
-                found[left, first, second] = _overtakes(left, first, second)
+    have voted for one of the two; a tie is half of a win. A Pólya urn that begins with one vote more of each.
+    """
+    votes = np.arange(most + 2)
+    first, second = votes[:, None], votes[None, :]
+    share = (first + 1) / (first + second + 2)  # of the first, in the next vote
+    found = np.ones((most + 1, most + 2, most + 2))
+    found[0] = (second > first) + 0.5 * (second == first)
+    for left in range(1, most + 1):
+        before = found[left - 1]
+        found[left, :-1, :-1] = (share * np.roll(before, -1, 0) + (1 - share) * np.roll(before, -1, 1))[
+            :-1, :-1
+        ]
     return found
-
-
-def _overtakes(left: int, first: int, second: int) -> float:
-    """A Pólya urn that begins with one vote more of each."""
-    chance = np.zeros(left + 1)  # of as many further votes for the first
-    chance[0] = 1.0
-    for drawn in range(left):
-        more = np.arange(drawn + 1)
-        share = (first + 1 + more) / (first + second + 2 + drawn)
-        step = chance[: drawn + 1].copy()
-        chance[: drawn + 1] = step * (1 - share)
-        chance[1 : drawn + 2] += step * share
-    lead = first - second + 2 * np.arange(left + 1) - left
-    return float(chance @ ((lead < 0) + 0.5 * (lead == 0)))

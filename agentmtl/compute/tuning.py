@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
-from math import isclose
 from typing import Any
 
 import numpy as np
@@ -25,6 +24,7 @@ from agentmtl.compute.space import Space
 from agentmtl.errors import UsageError
 from agentmtl.schema import SCHEMA_VERSION
 
+MOST = 300  # proposals of a search: those that cost nothing do not end it
 FRONTIER_POINTS = 40  # budgets at which a search without a frontier of its own is asked
 
 
@@ -112,12 +112,13 @@ def tune(
     steps: list[Step] = []
 
     def heard(result: Result, bench: Bench) -> None:
+        if not result.cost and steps:
+            return  # what was there already: nothing to show
         step = Step(bench.spent, _standing(searcher, max(budgets)))
-        if not steps or not isclose(step.spent, steps[-1].spent):
-            steps.append(step)
+        steps.append(step)
         told(step, bench)
 
-    measured = run_search(searcher, bench, heard)
+    measured = run_search(searcher, bench, heard, most=MOST)
     found = tuple(searcher.recommend(budget) for budget in budgets)
     frontier = frontier_of(searcher, space, max(budgets))
     return Tuned(
