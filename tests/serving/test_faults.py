@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import re
+import threading
 import time
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -93,9 +93,7 @@ def test_a_server_that_is_killed_in_the_middle_and_comes_back(spare: Server, not
     chat, other = model(spare.url), model(spare.url)
     agent = Agent(notes, expert=ChatExpert(Caller(chat, "tiny", max_tokens=8)), threshold=0.0)
     try:
-        whole, piece = _raised_when_killed(
-            spare, lambda: chat.invoke(ASKED, **LONG), lambda: list(other.stream(ASKED, **LONG))
-        )
+        whole, piece = _raised_when_killed(spare, chat, other)
         assert "broke the connection off" in str(piece)
         assert "broke the connection off" in str(whole) or "cannot be reached" in str(whole)
         with pytest.raises(ModelError, match="cannot be reached"):
@@ -112,11 +110,17 @@ def test_a_server_that_is_killed_in_the_middle_and_comes_back(spare: Server, not
     assert agent.ask(ASKED).usage.calls >= 1  # the circuit's pause is over, and the same objects work
 
 
-def _raised_when_killed(server: Server, *calls: Callable[[], Any]) -> list[Exception]:
-    """What calls raise whose server is killed while it answers them."""
-    with ThreadPoolExecutor(len(calls)) as pool:
-        jobs = [pool.submit(call) for call in calls]
-        time.sleep(1.0)
+def _raised_when_killed(server: Server, whole: ChatVLLM, piecewise: ChatVLLM) -> list[Exception]:
+    """What a call and a stream raise whose server is killed once the stream has begun."""
+    began = threading.Event()
+
+    def stream() -> None:
+        for _ in piecewise.stream(ASKED, **LONG):
+            began.set()
+
+    with ThreadPoolExecutor(2) as pool:
+        jobs = [pool.submit(whole.invoke, ASKED, **LONG), pool.submit(stream)]
+        assert began.wait(60)
         server.kill()
         raised = [job.exception(timeout=60) for job in jobs]
     assert all(isinstance(error, ModelError) for error in raised), raised

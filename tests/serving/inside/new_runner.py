@@ -14,7 +14,7 @@ from types import SimpleNamespace
 import numpy as np
 import torch
 import vllm.v1.worker.cpu.shm  # noqa: F401 - vLLM's own stand-ins for what needs a GPU
-from transformers import AutoConfig
+from transformers import AutoConfig, AutoTokenizer
 from vllm import SamplingParams
 from vllm.exceptions import VLLMValidationError
 from vllm.v1.worker.gpu.sample.logits_processor import (
@@ -26,6 +26,7 @@ from vllm.v1.worker.gpu.states import RequestState
 
 NAME = "agentmtl.integrations.vllm_identifiers:IdentifierLogitsProcessor"
 PROMPT = [5, 6, 7]
+TEXT = "The lighthouse of Tarn was built by Mira Holm in 1871."  # of the index
 KEYS, PLAIN, DRAFTS = 4, 2, 7  # slots
 
 
@@ -66,11 +67,13 @@ def main(model: str) -> None:
     def kept(row: torch.Tensor) -> list[int]:
         return torch.isfinite(row).nonzero().flatten().tolist()
 
+    words = AutoTokenizer.from_pretrained(model)(TEXT, add_special_tokens=False)["input_ids"]
     key, steps = [], []
-    for _ in range(3):  # a key grows by the first token that may follow, not ending
+    for token in words[:3]:  # a key of the corpus grows
         logits = apply({KEYS: key, PLAIN: [9], DRAFTS: []}, [])
         steps.append((list(key), kept(logits[1])))
-        key.append(next(token for token in steps[-1][1] if token != config.eos_token_id))
+        assert token in steps[-1][1]
+        key.append(token)
     logits = apply({KEYS: [], PLAIN: [9], DRAFTS: key[:1]}, key[1:3])
     steps += [(key[: 1 + row], kept(logits[2 + row])) for row in range(3)]
     free = len(kept(logits[0]))
