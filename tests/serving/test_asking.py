@@ -139,15 +139,9 @@ def agent(server: Server, notes: Index, temperature: float = 1.0, **options: Any
     return Agent(notes, expert=ChatExpert(Caller(chat, "tiny", max_tokens=16)), **options)
 
 
-@pytest.mark.parametrize(
-    ("question", "answer", "source"),
-    [("Who built the lighthouse of Tarn?", "Mira Holm [1]", "n0"), (QUESTION, RIGHT, "n2")],
-)
-def test_an_answer_is_read_out_of_the_document_that_it_cites(
-    server: Server, notes: Index, question: str, answer: str, source: str
-) -> None:
-    found = agent(server, notes, temperature=0, hops=1).ask(question)
-    assert (found.text, found.citations[0].source) == (answer, source)
+def test_an_answer_is_read_out_of_the_document_that_it_cites(server: Server, notes: Index) -> None:
+    found = agent(server, notes, temperature=0, hops=1).ask(QUESTION)
+    assert (found.text, found.citations[0].source) == (RIGHT, "n2")
     assert found.usage.calls == 1 and found.confidence > 0.5
 
 
