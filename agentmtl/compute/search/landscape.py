@@ -1,7 +1,7 @@
 """For pipelines that are only measured as a whole: a Gaussian process over configurations, and racing.
 
-A configuration's quality is taken to be a sum of one effect a stage, one of all stages together and one of its
-own. The first two are the smoother the nearer two numbers of samples are (in their logarithm) and the more
+A configuration's quality is taken to be a sum of one effect a stage, one of all stages together and one of
+its own. The first two are the smoother the nearer two numbers of samples are (in their logarithm) and the more
 alike for two models; how smooth and how much, that is fitted by the marginal likelihood. Questions differ in
 difficulty: an effect of each is integrated out, so that configurations are compared on the questions they
 share; noise is the rest.
@@ -166,7 +166,7 @@ class Told:
         left = float((np.where(asked, rest - effect[:, None] - hardness, 0.0) ** 2).sum())
         free = max(int(asked.sum()) - len(table) - int(asked.any(0).sum()) + 1, 0)
         spread = float((rest**2).sum() / asked.sum())
-        noise = (left + _DOUBT * spread / 2) / (free + _DOUBT)  # few scores say little of their noise
+        noise = max((left + _DOUBT * spread / 2) / (free + _DOUBT), 1e-6)  # few scores say little of it
         hard = max(float(hardness[asked.any(0)].var()), 1e-3)
         shares = asked / (asked.sum(0) / noise + 1 / hard)  # of each question's difficulty
         precision = np.diag(rows / noise) - shares @ asked.T / noise**2
