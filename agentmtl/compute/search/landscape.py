@@ -1,10 +1,9 @@
 """For pipelines that are only measured as a whole: a Gaussian process over configurations, and racing.
 
 A configuration's quality is taken to be a sum of one effect a stage, one of all stages together and one of
-its own. The first two are the smoother the nearer two numbers of samples are (in their logarithm)
-and the more alike for two models; how smooth and how much, is fitted by marginal likelihood. Questions differ in
-difficulty: an effect of each is integrated out, so that configurations are compared on the questions they
-share; noise is the rest.
+its own. The first two are the smoother the nearer two numbers of samples are (in their logarithm) and the
+more alike for two models; how smooth and how much is fitted by the marginal likelihood. An effect of every
+question, its difficulty, is integrated out, so that configurations are compared on the questions they share.
 
 A draw of all qualities (Thompson sampling; Wilson et al., "Efficiently sampling functions from Gaussian
 process posteriors", 2020) names the best configuration within each budget asked for. It is measured on a few
