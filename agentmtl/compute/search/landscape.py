@@ -1,9 +1,9 @@
 """For pipelines that are only measured as a whole: a Gaussian process over configurations, and racing.
 
-A configuration's quality is taken to be a sum of one effect a stage and one of all stages together, each the
-smoother the nearer two numbers of samples are (in their logarithm) and the more alike for two models; how
-smooth and how much, that is fitted by the marginal likelihood. Questions differ in difficulty, so every score
-is taken against the mean of its question (paired), and noise is what is left.
+A configuration's quality is taken to be a sum of one effect a stage, one of all stages together and one of
+its own. The first two are the smoother the nearer two numbers of samples are (in their logarithm) and the
+more alike for two models; how smooth and how much is fitted by the marginal likelihood. An effect of every
+question, its difficulty, is integrated out, so that configurations are compared on the questions they share.
 
 A draw of all qualities (Thompson sampling; Wilson et al., "Efficiently sampling functions from Gaussian
 process posteriors", 2020) names the best configuration within each budget asked for. It is measured on a few
@@ -13,6 +13,7 @@ posterior mean recommends.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import cached_property
 from itertools import product
 from typing import Any, TypeAlias
@@ -32,6 +33,8 @@ FIRST = 8  # questions of a first look
 TIED, SURE, DRAWS = 0.005, 0.9, 200
 _LENGTHS = (0.7, 1.5, 3.0)  # of the logarithm of samples
 _ALIKE = (0.3, 0.7)  # correlation of two models
+_DOUBT = 8.0  # scores' worth of doubt about the noise
+_OWN = (0.05, 0.3, 0.7)  # the share that is each configuration's own, and smooth in nothing
 _TOGETHER = (0.1, 0.5)  # the share of the interaction in the variance
 
 
@@ -126,39 +129,48 @@ class LandscapeSearch:
         if not self._seen:
             raise UsageError("The search measured nothing.", "Let it cost more: --search-budget.")
         seen = sorted(self._seen)
-        values, noise = self._observed(seen)
-        level = float(values.mean())
-        variance = max(float(values.var()), 1e-4)
+        table = np.full((len(seen), self._setup.questions), np.nan)
+        for row, place in enumerate(seen):
+            table[row, list(self._seen[place])] = list(self._seen[place].values())
+        told = Told.of(table)
         made = [
-            Process(
-                self._numbers,
-                self._kernels[length, alike],
-                together,
-                seen,
-                values - level,
-                noise,
-                variance,
-                level,
-            )
-            for (length, alike), together in product(self._kernels, _TOGETHER)
+            Process(self._numbers, self._kernels[shape], together, own, seen, told)
+            for shape, together, own in product(self._kernels, _TOGETHER, _OWN)
         ]
         return max(made, key=lambda model: model.evidence)
 
-    def _observed(self, seen: list[int]) -> tuple[Floats, Floats]:
-        """Of every measured configuration the quality, paired by question, and its variance."""
-        table = np.full((len(seen), self._setup.questions), np.nan)
-        for row, place in enumerate(seen):
-            scores = self._seen[place]
-            table[row, list(scores)] = list(scores.values())
-        asked, level = ~np.isnan(table), float(np.nanmean(table))
-        rows, columns = np.maximum(asked.sum(1), 1), asked.sum(0) + 1.0  # a question's effect is shrunk
-        effect = np.zeros(len(seen))
-        for _ in range(5):  # effects of questions and of configurations in turn
-            hardness = np.where(asked, table - level - effect[:, None], 0.0).sum(0) / columns
-            effect = np.where(asked, table - level - hardness, 0.0).sum(1) / rows
-        left = np.where(asked, table - level - hardness - effect[:, None], 0.0)
-        noise = max(float((left**2).sum() / max(asked.sum() - len(seen), 1)), 1e-6)
-        return level + effect, noise / rows
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Told:
+    """What scores say of the configurations measured once the difficulty of every question is integrated out:
+    a normal likelihood with that `precision` (configurations by configurations) and `pull`, its product with
+    the values, around `level`. `variance`: of the configurations' effects."""
+
+    precision: Floats
+    pull: Floats
+    level: float
+    variance: float
+
+    @classmethod
+    def of(cls, table: Floats) -> Told:
+        """From (configurations, questions) scores, NaN where a question was not asked."""
+        asked = ~np.isnan(table)
+        level = float(np.nanmean(table))
+        rest = np.where(asked, table - level, 0.0)
+        rows, columns = asked.sum(1), np.maximum(asked.sum(0), 1)
+        effect, hardness = np.zeros(len(table)), np.zeros(table.shape[1])
+        for _ in range(20):  # least squares of configurations and questions in turn
+            hardness = np.where(asked, rest - effect[:, None], 0.0).sum(0) / columns
+            effect = np.where(asked, rest - hardness, 0.0).sum(1) / rows
+        left = float((np.where(asked, rest - effect[:, None] - hardness, 0.0) ** 2).sum())
+        free = max(int(asked.sum()) - len(table) - int(asked.any(0).sum()) + 1, 0)
+        spread = float((rest**2).sum() / asked.sum())
+        noise = max((left + _DOUBT * spread / 2) / (free + _DOUBT), 1e-6)  # few scores say little of it
+        hard = max(float(hardness[asked.any(0)].var()), 1e-3)
+        shares = asked / (asked.sum(0) / noise + 1 / hard)  # of each question's difficulty
+        precision = np.diag(rows / noise) - shares @ asked.T / noise**2
+        pull = rest.sum(1) / noise - shares @ rest.sum(0) / noise**2
+        return cls(precision, pull, level, max(float(effect.var()), spread / 50, 1e-4))
 
 
 def _stage_kernel(samples: tuple[int, ...], models: int, length: float, alike: float) -> Floats:
@@ -171,10 +183,10 @@ def _stage_kernel(samples: tuple[int, ...], models: int, length: float, alike: f
 
 
 class Process:
-    """A Gaussian process on the grid of all choices, given some values.
+    """A Gaussian process on the grid of all choices, given what scores say of those at the places `seen`.
 
-    `numbers`: (choices, stages) options; `kernels`: one a stage; `together`: the share of the interaction in
-    the `variance`; `values` around `level`, with the variance of their `noise`, at the places `seen`.
+    `numbers`: (choices, stages) options; `kernels`: one a stage; `own`: the share of the variance that is
+    each choice's own; `together`: that of the interaction in the rest.
     """
 
     def __init__(
@@ -182,48 +194,53 @@ class Process:
         numbers: Ints,
         kernels: list[Floats],
         together: float,
+        own: float,
         seen: list[int],
-        values: Floats,
-        noise: Floats,
-        variance: float,
-        level: float,
+        told: Told,
     ) -> None:
         parts = [k[numbers[:, s]][:, numbers[seen, s]] for s, k in enumerate(kernels)]
         mixed = (1 - together) * np.mean(parts, axis=0) + together * np.prod(parts, axis=0)
-        self._numbers, self._kernels, self._together = numbers, kernels, together
-        self._seen, self._values, self._noise, self._variance = seen, values, noise, variance
-        self._level = level
-        self._cross = variance * mixed
-        self._gram = self._cross[seen] + np.diag(noise)
+        mixed *= 1 - own
+        mixed[seen, np.arange(len(seen))] += own
+        self._numbers, self._kernels, self._together, self._own = numbers, kernels, together, own
+        self._seen, self._told = seen, told
+        self._cross = told.variance * mixed  # (choices, seen)
+        self._prior_kernel = self._cross[seen]
+        self._system = np.eye(len(seen)) + told.precision @ self._prior_kernel
 
     @property
     def evidence(self) -> float:
         """The logarithm of the marginal likelihood, but for a constant."""
-        _, logdet = np.linalg.slogdet(self._gram)
-        return float(-0.5 * (self._values @ np.linalg.solve(self._gram, self._values) + logdet))
-
-    @cached_property
-    def _gain(self) -> Floats:
-        gain: Floats = np.linalg.solve(self._gram, self._cross.T).T
-        return gain
+        _, logdet = np.linalg.slogdet(self._system)
+        pull = self._told.pull
+        return float(0.5 * (pull @ self._prior_kernel @ np.linalg.solve(self._system, pull) - logdet))
 
     @property
     def mean(self) -> Floats:
-        mean: Floats = self._level + self._gain @ self._values
+        mean: Floats = self._told.level + self._cross @ np.linalg.solve(self._system, self._told.pull)
         return mean
 
     @property
     def deviation(self) -> Floats:
-        deviation: Floats = np.sqrt(np.maximum(self._variance - (self._gain * self._cross).sum(1), 1e-12))
+        known = self._cross @ np.linalg.solve(self._system, self._told.precision)
+        left = self._told.variance - (known * self._cross).sum(1)
+        deviation: Floats = np.sqrt(np.maximum(left, 1e-12))
         return deviation
 
     def draw(self, rng: np.random.Generator) -> Floats:
         """(choices,) qualities drawn from the posterior: a draw of the prior, moved to what was seen."""
         prior = self._prior(rng)
-        missed = self._values - prior[self._seen]
-        missed -= np.sqrt(self._noise) * rng.standard_normal(len(missed))
-        drawn: Floats = self._level + prior + self._gain @ missed
+        told = self._told.precision @ prior[self._seen] + self._root @ rng.standard_normal(len(self._seen))
+        moved = np.linalg.solve(self._system, self._told.pull - told)
+        drawn: Floats = self._told.level + prior + self._cross @ moved
         return drawn
+
+    @cached_property
+    def _root(self) -> Floats:
+        """Of the precision."""
+        values, vectors = np.linalg.eigh(self._told.precision)
+        root: Floats = vectors * np.sqrt(np.maximum(values, 0.0))
+        return root
 
     @cached_property
     def _roots(self) -> list[NDArray[np.floating[Any]]]:
@@ -237,5 +254,6 @@ class Process:
         share = np.sqrt((1 - self._together) / len(self._roots))
         for stage, root in enumerate(self._roots):
             drawn += share * (root @ rng.standard_normal(len(root)))[self._numbers[:, stage]]
-        prior: Floats = np.sqrt(self._variance) * drawn
+        drawn = np.sqrt(1 - self._own) * drawn + np.sqrt(self._own) * rng.standard_normal(len(drawn))
+        prior: Floats = np.sqrt(self._told.variance) * drawn
         return prior
