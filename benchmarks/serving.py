@@ -10,7 +10,8 @@ Over the bundled corpus, so many `await agent.aask(…)` at the same time, two h
   hashing one, which costs nothing;
 - with --server, against a real vLLM on the same cores: the throughput ÷ that of a bare async httpx client
   which sends the very bodies that the agent sent, each question's calls one after the other, all questions at
-  once. Start the server with --no-enable-prefix-caching, else the second to come finds its prompts read.
+  once. Three passages a prompt. Start the server with --no-enable-prefix-caching, else the second to come
+  finds its prompts read.
 """
 
 from __future__ import annotations
@@ -35,10 +36,13 @@ from agentmtl import Agent, Index
 from agentmtl.experts.calling import Caller
 from agentmtl.experts.chat import ChatExpert
 from agentmtl.integrations.chat_vllm import ChatVLLM
+from agentmtl.retrieval.hops.evidence import PASSAGES
 from agentmtl.sample import corpus_path
+from agentmtl.schema import Allocation, Share
 
 SECONDS = 0.2  # a call of the slow server
 MAX_TOKENS = 24
+SHORT = 3  # passages of a prompt for a real server: eight do not fit a small model's window
 
 _CHAIN: ContextVar[list[bytes] | None] = ContextVar("chain", default=None)  # what a question sent
 
@@ -54,9 +58,11 @@ class Recording(ChatVLLM):
         return body
 
 
-def agent_of(index: Index, url: str, model: str) -> Agent:
+def agent_of(index: Index, url: str, model: str, passages: int = PASSAGES) -> Agent:
     chat = Recording(model=model, base_url=f"{url}/v1", temperature=0, timeout=600)
-    return Agent(index, threshold=0.0, expert=ChatExpert(Caller(chat, "model", max_tokens=MAX_TOKENS)))
+    expert = ChatExpert(Caller(chat, "model", max_tokens=MAX_TOKENS))
+    given = Allocation({"read": Share(samples=passages)})
+    return Agent(index, threshold=0.0, expert=expert, allocation=given)
 
 
 async def asked(agent: Agent, questions: Sequence[str], each: int = 1) -> tuple[float, list[list[bytes]]]:
@@ -116,7 +122,7 @@ async def against_slow(index: Index, url: str, questions: Sequence[str], each: i
 async def against_vllm(
     index: Index, url: str, model: str, questions: Sequence[str], rounds: int
 ) -> list[Row]:
-    agent, share, agents, bares, calls = agent_of(index, url, model), [], [], [], 0
+    agent, share, agents, bares, calls = agent_of(index, url, model, SHORT), [], [], [], 0
     for turn in range(rounds + 1):
         seconds, chains = await asked(agent, questions)
         least = await bare(url, chains)
@@ -150,6 +156,7 @@ def main() -> None:
     made.add_argument("--server", default="", help="address of a running vLLM")
     made.add_argument("--model", default="tiny")
     made.add_argument("--asks", type=int, default=32, help="at the same time")
+    made.add_argument("--encoders", nargs="+", default=["hashing", "default"])
     made.add_argument("--each", type=int, default=8, help="questions of an asker in turn")
     arguments = made.parse_args()
     lines = files("agentmtl.sample").joinpath("questions.jsonl").read_text("utf-8").splitlines()
@@ -157,7 +164,7 @@ def main() -> None:
     questions = (questions * (1 + arguments.asks // len(questions)))[: arguments.asks]
     rows: list[Row] = []
     with tempfile.TemporaryDirectory() as name:
-        for encoder in ("hashing", "default"):
+        for encoder in arguments.encoders:
             index, _ = Index.build(Path(name) / encoder, [str(corpus_path())], encoder=encoder)
             with slow_server() as url:
                 rows += asyncio.run(against_slow(index, url, questions, arguments.each, arguments.rounds))

@@ -16,9 +16,10 @@ from agentmtl.agent.compose import COMPOSED
 from agentmtl.agent.conversation import Session, turn_of
 from agentmtl.agent.flow import flow
 from agentmtl.agent.journal import Journal
+from agentmtl.agent.looking import check_models, looking, reading
 from agentmtl.agent.reward import Reward, shipped_reward
 from agentmtl.agent.runs import Runs
-from agentmtl.agent.stages import EMBEDDED, Escalates, Stages
+from agentmtl.agent.stages import Escalates, Stages
 from agentmtl.agent.state import State, Step, begun
 from agentmtl.agent.streaming import Event, Listener, astreamed, streamed
 from agentmtl.errors import UsageError
@@ -80,24 +81,24 @@ class Agent:
             raise UsageError(
                 f"hops must be 1 to {MAX_HOPS}, not {hops}.", "Leave it out for the default of 2."
             )
-        self._index = index
+        self._index, allocation = index, allocation or Allocation()
         if isinstance(expert, str):
             expert = embedded_expert(expert, index.settings.encoder, backend)
-        self.expert = expert
-        self.experts = {one.name: one for one in (expert, *experts)}
+        self.expert = reading(expert, allocation)
+        self.experts = {one.name: reading(one, allocation) for one in (expert, *experts)}
         follows = hops > 1 and any(one.needs == "passages" for one in self.experts.values())
         read_by: Judge | None
         if isinstance(judge, str):
             read_by = embedded_judge(judge, index.settings.encoder, backend) if follows else None
         else:
             read_by = judge
-        self._search = HopSettings(hops=hops, judge=read_by)
+        self._allocation, self._budget = self._checked(allocation), budget or Budget()
+        self._looking = looking(HopSettings(hops=hops, judge=read_by), allocation, backend)
         self._hop_model, self._prompts = hop_model, prompts or Prompts()
         self._reward = reward or shipped_reward()
         self._decider, self._cascade = decider, cascade
         self._task, self._demonstrations = task, demonstrations
         self._threshold = threshold
-        self._allocation, self._budget = self._checked(allocation or Allocation()), budget or Budget()
         self._journal = Journal() if log else None
         self._runs = Runs(runs)
 
@@ -161,7 +162,7 @@ class Agent:
         """The steps of an answer over one generation of the index, for `flow.flow` or
         `graph.compile_graph`."""
         return Stages(
-            self._index.retriever, self.experts, self.expert.name, self._search, self._allocation,
+            self._index.retriever, self.experts, self.expert.name, self._looking, self._allocation,
             self.threshold_of, self._decider, self._cascade, self._hop_model, self._reward, self._prompts,
             self._task, self._demonstrations, told,
         )  # fmt: skip
@@ -219,13 +220,7 @@ class Agent:
         name = allocation.of("sample").aggregator
         if name not in COMPOSED:
             aggregator(name, lambda candidates: [0.0] * len(candidates))
-        for stage, share in allocation.shares.items():
-            known = [*self.experts, *([EMBEDDED] if stage == "hop" else [])]
-            if share.model and share.model not in known:
-                raise UsageError(
-                    f"The stage {stage!r} is given to {share.model!r}, which is no expert of this agent.",
-                    f"Give it to one of {', '.join(known)}.",
-                )
+        check_models(allocation, self.experts)
         return allocation
 
 

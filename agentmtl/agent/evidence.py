@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from agentmtl.agent.looking import Looking
 from agentmtl.experts.expert import Expert
 from agentmtl.experts.voter import voting_evidence
 from agentmtl.retrieval.evidence import gather
 from agentmtl.retrieval.hops.evidence import gather_passages
 from agentmtl.retrieval.hops.model import HopModel
-from agentmtl.retrieval.hops.search import HopSettings
 from agentmtl.retrieval.retriever import Retriever
 from agentmtl.schema import Evidence, Hit
 
@@ -18,18 +18,21 @@ def evidence_for(
     expert: Expert,
     retriever: Retriever,
     question: str,
-    search: HopSettings,
+    looking: Looking,
     where: str | None = None,
     hop_model: HopModel | None = None,
 ) -> Evidence:
     """Scored sentences, labelled examples of the expert's `task` as passages, best first, or passages over
     several hops. Raises what the search raises."""
     if expert.needs == "sentences":
-        return gather(retriever, question, hops=search.hops, where=where)
+        return gather(retriever, question, hops=looking.search.hops, where=where)
     if expert.needs == "demonstrations":
         task, selection = str(getattr(expert, "task", "")), getattr(expert, "selection", None)
         return voting_evidence(retriever, question, task, selection, where)
-    return gather_passages(retriever, question, search, where=where, model=hop_model)
+    return gather_passages(
+        retriever, question, looking.search, where=where, k=looking.passages, model=hop_model,
+        reranker=looking.reranker, depth=looking.depth,
+    )  # fmt: skip
 
 
 def in_turn(first: Sequence[Hit], second: Sequence[Hit]) -> tuple[Hit, ...]:

@@ -18,6 +18,7 @@ from agentmtl.agent.aggregate import aggregator, decided, votes_of
 from agentmtl.agent.citations import exact_only
 from agentmtl.agent.compose import COMPOSED, Composer, fused, refined
 from agentmtl.agent.evidence import evidence_for, in_turn
+from agentmtl.agent.looking import EMBEDDED, Looking
 from agentmtl.agent.prompted import hop_messages, judged, next_query, rewritten, standalone
 from agentmtl.agent.reward import Reward, shipped_reward
 from agentmtl.agent.state import State, Step
@@ -26,9 +27,8 @@ from agentmtl.experts.calling import Caller, estimate_tokens
 from agentmtl.experts.expert import Expert
 from agentmtl.experts.prompting import Prompts
 from agentmtl.retrieval.demonstrations import Selection, select
-from agentmtl.retrieval.hops.evidence import PASSAGES, gather_passages
+from agentmtl.retrieval.hops.evidence import gather_passages
 from agentmtl.retrieval.hops.model import HopModel
-from agentmtl.retrieval.hops.search import HopSettings
 from agentmtl.retrieval.retriever import Retriever
 from agentmtl.routing.decider import Decider
 from agentmtl.routing.route import Route
@@ -37,7 +37,6 @@ from agentmtl.spending import HINT, current_ledger
 from agentmtl.work import Wait, Work, in_thread
 
 FIRST = 3  # samples of the first round: fewer cannot decide a vote
-EMBEDDED = "embedded"  # as the model of the stage "hop": queries of the embedded search alone
 ROUNDS = 2  # of refining, unless the stage "aggregate" has samples
 
 
@@ -59,7 +58,7 @@ class Stages:
     retriever: Retriever
     experts: Mapping[str, Expert]
     expert: str
-    search: HopSettings
+    looking: Looking
     allocation: Allocation
     threshold: Callable[[Expert], float]
     decider: Decider | None = None
@@ -118,7 +117,7 @@ class Stages:
         expert, share = self.experts[state["route"]], self.allocation.of("sample")
         hop = self._caller("hop", expert)
         step = {
-            "step": "plan", "expert": expert.name, "needs": expert.needs, "hops": self.search.hops,
+            "step": "plan", "expert": expert.name, "needs": expert.needs, "hops": self.looking.search.hops,
             "updater": hop.name if hop and self._queries(expert) else EMBEDDED,
             "samples": share.samples if self.sampled(expert) else 1, "aggregator": share.aggregator,
             "budget": current_ledger().budget.to_json(),
@@ -147,7 +146,7 @@ class Stages:
 
     def evidence(self, question: str, where: str | None, expert: Expert) -> Evidence:
         """What the expert needs. Raises what the search raises."""
-        return evidence_for(expert, self.retriever, question, self.search, where, self.hop_model)
+        return evidence_for(expert, self.retriever, question, self.looking, where, self.hop_model)
 
     def hops_left(self, state: State) -> bool:
         """Whether a model is asked for a query more: it may be within the budget, what it leaves suffices
@@ -175,14 +174,14 @@ class Stages:
         update: State = {"searched": [*searched, query]}
         new: tuple[Hit, ...] = ()
         if query:
-            search = replace(self.search, hops=1)
+            search = replace(self.looking.search, hops=1)
             found: Evidence = yield in_thread(
                 partial(gather_passages, self.retriever, query, search, where=state.get("where"))
             )
             hop = max((hit.hop for hit in old.passages), default=1) + 1
             known = {hit.id for hit in old.passages}
             new = tuple(replace(hit, hop=hop) for hit in found.passages if hit.id not in known)
-            update["evidence"] = replace(old, passages=in_turn(old.passages, new)[:PASSAGES])
+            update["evidence"] = replace(old, passages=in_turn(old.passages, new)[: self.looking.passages])
         step = {
             "step": "hop", "query": query, "model": caller.name, "seconds": time.perf_counter() - started,
             "passages": [hit.id for hit in new],
@@ -383,7 +382,7 @@ class Stages:
         if expert.needs != "passages":
             return 0
         shares = self.allocation.shares
-        return shares["hop"].samples if "hop" in shares else self.search.hops - 1
+        return shares["hop"].samples if "hop" in shares else self.looking.search.hops - 1
 
     def _with(self, update: State, step: Step) -> State:
         self.told(step)

@@ -2,10 +2,12 @@
 
     stage     models                                       samples
     search    plain, one-hop, two-hop, three-hop           width of the beam
+    rerank    reranker                                     passages reranked (0: none)
     read      reader                                       passages read
 
-`plain` looks once without names and identifiers. The metric is the F1 of the short answer, the cost measured
-seconds. The stages interact: what the search leaves low in the list is read only where many passages are.
+They are the agent's own stages of those names, so that `ask --allocation` obeys what a search recommends. The
+metric is the F1 of the short answer, the cost measured seconds. The stages interact: what search and reranker
+leave low in the list is read only where many passages are.
 """
 
 from __future__ import annotations
@@ -17,37 +19,26 @@ from time import perf_counter
 
 import numpy as np
 
-from agentmtl.compute.live import SETTING, Call, Live, Output, digest_of
+from agentmtl.agent.pipeline import EVIDENCE
+from agentmtl.compute.live import Call, Live, Output, digest_of
 from agentmtl.compute.pipeline import Pipeline
 from agentmtl.compute.space import Floats
 from agentmtl.errors import UsageError
 from agentmtl.evaluate.answer_metrics import f1
 from agentmtl.evaluate.datasets import Question, read_set, sample
 from agentmtl.evaluate.indexes import index_for
-from agentmtl.experts.reader import ReaderExpert, ReaderSettings
-from agentmtl.retrieval.hops.evidence import gather_passages
-from agentmtl.retrieval.hops.search import HopSettings
+from agentmtl.experts.reader import ReaderExpert
+from agentmtl.retrieval.hits import Hits
+from agentmtl.retrieval.hops.evidence import PASSAGES, SEARCHES, evidence_of
+from agentmtl.retrieval.hops.search import search_hops
+from agentmtl.retrieval.rerank import Reranker, load_reranker
 from agentmtl.retrieval.retriever import Retriever
-from agentmtl.schema import Evidence, Stage, Usage
+from agentmtl.schema import Evidence, Usage
 from agentmtl.trunk.head_network import HeadNetwork, open_head
 from agentmtl.trunk.heads import shipped_head
 
-WIDTHS, PASSAGES = (3, 12, 24), (1, 2, 4, 8)
 PILOT = 4  # questions on which the costs are measured first
-SEARCHES: Mapping[str, HopSettings] = {
-    "plain": HopSettings(hops=1, graph=False, identifiers=False),
-    "one-hop": HopSettings(hops=1),
-    "two-hop": HopSettings(hops=2),
-    "three-hop": HopSettings(hops=3),
-}
-PIPELINE = Pipeline(
-    "embedded",
-    (
-        Stage("search", tuple(SEARCHES), WIDTHS, SETTING),
-        Stage("read", ("reader",), PASSAGES, SETTING),
-    ),
-    unit="seconds", combine="end", metric="f1",
-)  # fmt: skip
+PIPELINE = Pipeline("embedded", EVIDENCE, unit="seconds", combine="end", metric="f1")
 
 
 def embedded(
@@ -65,28 +56,42 @@ def embedded(
     if not questions:
         raise UsageError(f"{data} has no questions with answers.", "Give a set such as hotpotqa.")
     retriever = index_for(found, index_root, backend=backend).retriever
-    stages = calls(retriever, open_head(head, backend))
+    stages = calls(retriever, load_reranker(backend=backend), open_head(head, backend))
     return Live(PIPELINE, questions, stages, quality, pilot(PIPELINE, stages, questions[:PILOT]))
 
 
-def calls(retriever: Retriever, network: HeadNetwork) -> dict[str, Call]:
+def calls(retriever: Retriever, reranker: Reranker, network: HeadNetwork) -> dict[str, Call]:
     """The stages as callables."""
-    readers = {n: ReaderExpert(network, ReaderSettings(passages=n)) for n in PASSAGES}
+    readers = {n: ReaderExpert(network).reading(n) for n in EVIDENCE[2].samples}
+    most = max(EVIDENCE[1].samples)
 
     def search(question: Question, value: None, model: str, width: int) -> Output:
         started = perf_counter()
         settings = replace(SEARCHES[model], width=width)
-        found = gather_passages(retriever, question.question, settings, k=max(PASSAGES), where=question.where)
-        spent = Usage(calls=1, seconds=perf_counter() - started)
-        return Output(found, spent, digest_of([hit.id for hit in found.passages]))
+        found = search_hops(
+            retriever, question.question, k=most, where=question.where, settings=settings
+        ).hits
+        len(evidence_of(question.question, found, most).passages)  # texts are read here, and not later
+        return _output(found, found.ids, started)
+
+    def rerank(question: Question, value: Hits, model: str, depth: int) -> Output:
+        started = perf_counter()
+        hits = reranker.rerank(question.question, value, depth=depth) if depth else value
+        return _output(evidence_of(question.question, hits), hits.ids[:PASSAGES], started)
 
     def read(question: Question, value: Evidence, model: str, passages: int) -> Output:
         started = perf_counter()
         said = readers[passages].propose(question.question, value)
-        spent = Usage(calls=1, seconds=perf_counter() - started)
-        return Output(said[0].text if said else "", spent)
+        return _output(said[0].text if said else "", None, started)
 
-    return {"search": search, "read": read}
+    return {"search": search, "rerank": rerank, "read": read}
+
+
+def _output(value: object, named: object, started: float) -> Output:
+    """What a stage gave since `started`; `named` tells it from other values where it does not itself."""
+    return Output(
+        value, Usage(calls=1, seconds=perf_counter() - started), digest_of(value if named is None else named)
+    )
 
 
 def quality(question: Question, said: str) -> float:

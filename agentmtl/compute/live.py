@@ -23,6 +23,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
+from agentmtl.agent.pipeline import SETTING
 from agentmtl.compute.cost import amount
 from agentmtl.compute.environment import Run, Samples, not_apart
 from agentmtl.compute.journal import Journal
@@ -30,8 +31,6 @@ from agentmtl.compute.pipeline import Pipeline
 from agentmtl.compute.space import Choice, Floats, Space
 from agentmtl.errors import AgentmtlError, UsageError
 from agentmtl.schema import Usage
-
-SETTING = "setting"
 
 
 @dataclass(frozen=True, slots=True)

@@ -90,6 +90,15 @@ class ReaderExpert:
         self._settings = settings or ReaderSettings()
 
     @property
+    def passages(self) -> int:
+        """How many it reads at most."""
+        return self._settings.passages
+
+    def reading(self, passages: int) -> ReaderExpert:
+        """The same, reading so many passages at most."""
+        return ReaderExpert(self._network, replace(self._settings, passages=passages))
+
+    @property
     def threshold(self) -> float:
         """The confidence below which the agent abstains, unless told otherwise."""
         return self._calibration.asked_threshold

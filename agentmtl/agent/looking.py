@@ -1,0 +1,70 @@
+"""How evidence is looked for, as an Allocation says: the search, reranking, how much an expert is given."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+
+from agentmtl.agent.pipeline import PIPELINE
+from agentmtl.errors import UsageError
+from agentmtl.experts.expert import Expert
+from agentmtl.retrieval.hops.evidence import PASSAGES, SEARCHES
+from agentmtl.retrieval.hops.search import HopSettings
+from agentmtl.retrieval.rerank import Reranker, load_reranker
+from agentmtl.schema import Allocation
+
+EMBEDDED = "embedded"  # as the model of the stage "hop": queries of the embedded search alone
+
+
+@dataclass(frozen=True, slots=True)
+class Looking:
+    """The search over hops; the first `depth` passages are read again by the `reranker`; the best `passages`
+    are given to the expert."""
+
+    search: HopSettings = HopSettings()
+    passages: int = PASSAGES
+    reranker: Reranker | None = None
+    depth: int = 0
+
+
+def looking(search: HopSettings, allocation: Allocation, backend: str) -> Looking:
+    """`search` as the stages "search", "rerank" and "read" of the allocation change it. The judge of chains
+    stays. Raises UsageError for numbers that cannot be, and what loading the reranker raises."""
+    shares, passages, depth = allocation.shares, PASSAGES, 0
+    for stage, least in (("search", 1), ("rerank", 0), ("read", 1)):
+        if stage in shares and shares[stage].samples < least:
+            raise UsageError(
+                f"The stage {stage!r} cannot be given {shares[stage].samples}.", f"Give {least} or more."
+            )
+    if "search" in shares:
+        named = SEARCHES.get(shares["search"].model, search)
+        search = replace(named, width=shares["search"].samples, judge=search.judge)
+    if "rerank" in shares:
+        depth = shares["rerank"].samples
+    if "read" in shares:
+        passages = shares["read"].samples
+    return Looking(search, passages, load_reranker(backend=backend) if depth else None, depth)
+
+
+def check_models(allocation: Allocation, experts: Iterable[str]) -> None:
+    """Raises UsageError for a stage that agents do not have, or one given to whom this agent lacks."""
+    stages, experts = {stage.name: stage for stage in PIPELINE}, list(experts)
+    own = {"search": list(SEARCHES), "rerank": ["reranker"], "hop": [*experts, EMBEDDED]}
+    for stage, share in allocation.shares.items():
+        if stage not in stages:
+            raise UsageError(
+                f"The allocation gives to the stage {stage!r}, which an agent does not have.",
+                f"Its stages: {', '.join(stages)}.",
+            )
+        known = own.get(stage, experts)
+        if share.model and share.model not in known:
+            raise UsageError(
+                f"The stage {stage!r} is given to {share.model!r}, which is no expert of this agent.",
+                f"Give it to one of {', '.join(known)}.",
+            )
+
+
+def reading(expert: Expert, allocation: Allocation) -> Expert:
+    """The expert, reading as many passages as the stage "read" is given, where it has a limit of its own."""
+    limited = getattr(expert, "reading", None)
+    return limited(allocation.of("read").samples) if limited and "read" in allocation.shares else expert

@@ -1,0 +1,85 @@
+"""What an allocation says of the evidence is what the agent does."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from agentmtl import Agent, Index
+from agentmtl.agent.looking import check_models, looking, reading
+from agentmtl.errors import UsageError
+from agentmtl.experts.reader import ReaderExpert
+from agentmtl.retrieval.hops.evidence import SEARCHES
+from agentmtl.retrieval.hops.search import HopSettings
+from agentmtl.retrieval.rerank import load_reranker
+from agentmtl.sample import corpus_path
+from agentmtl.schema import Allocation, Share
+from agentmtl.trunk.head_network import open_head
+from agentmtl.trunk.heads import shipped_head
+
+ASKED = "Where was the clockmaker who built the H4 marine timekeeper born?"
+
+
+@pytest.fixture(scope="module")
+def index(tmp_path_factory: pytest.TempPathFactory) -> Index:
+    folder: Path = tmp_path_factory.mktemp("looking")
+    return Index.build(folder / "ix", [str(corpus_path())], encoder="hashing")[0]
+
+
+def passages(index: Index, **shares: Share) -> list[str]:
+    agent = Agent(index, expert="reader", allocation=Allocation(shares), threshold=0.0, log=False)
+    (step,) = (s for s in agent.ask(ASKED).trace if s["step"] == "retrieve")
+    return list(step["passages"])
+
+
+def test_as_many_passages_are_given_as_the_allocation_says(index: Index) -> None:
+    full = passages(index)
+    assert len(full) == 8
+    for number in (1, 3):
+        assert passages(index, read=Share(samples=number)) == full[:number]
+
+
+def test_the_reranker_reads_the_first_passages_again(index: Index) -> None:
+    retriever, reranker = index.retriever, load_reranker()
+    from agentmtl.retrieval.hops.search import search_hops
+
+    hits = search_hops(retriever, ASKED, k=20, settings=SEARCHES["two-hop"]).hits
+    wanted = reranker.rerank(ASKED, hits, depth=20).ids[:8]
+    assert passages(index, rerank=Share("reranker", 20)) == wanted
+    assert passages(index, rerank=Share("reranker", 0)) == passages(index)
+
+
+def test_the_search_is_that_of_the_allocation(index: Index) -> None:
+    plain = passages(index, search=Share("plain", 3))
+    assert plain != passages(index, search=Share("two-hop", 12))
+    settings = looking(HopSettings(), Allocation({"search": Share("three-hop", 24)}), "auto").search
+    assert (settings.hops, settings.width) == (3, 24)
+
+
+def test_a_reader_reads_as_many_as_it_is_given() -> None:
+    head = shipped_head("reader")
+    assert head is not None
+    expert = ReaderExpert(open_head(head))
+    limited = reading(expert, Allocation({"read": Share("reader", 8)}))
+    assert isinstance(limited, ReaderExpert) and limited.passages == 8 and expert.passages == 6
+    assert reading(expert, Allocation()) is expert
+
+
+@pytest.mark.parametrize(
+    ("shares", "said"),
+    [
+        ({"solve": Share("small")}, "the stage 'solve', which an agent does not have"),
+        ({"search": Share("four-hop")}, "'search' is given to 'four-hop'"),
+        ({"read": Share("somebody")}, "'read' is given to 'somebody'"),
+    ],
+)
+def test_what_an_agent_cannot_obey_is_refused(shares: dict[str, Share], said: str) -> None:
+    with pytest.raises(UsageError, match=said):
+        check_models(Allocation(shares), ["reader"])
+
+
+@pytest.mark.parametrize("stage", ["search", "read", "rerank"])
+def test_numbers_that_cannot_be_are_refused(stage: str) -> None:
+    with pytest.raises(UsageError, match=f"'{stage}' cannot be given -1"):
+        looking(HopSettings(), Allocation({stage: Share(samples=-1)}), "auto")
