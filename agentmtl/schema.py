@@ -276,6 +276,9 @@ class Budget:
         return {name: value for name in self.__slots__ if (value := getattr(self, name)) is not None}
 
 
+SETTING = "setting"  # as an aggregator: the number is a setting of the stage, which runs once
+
+
 @dataclass(frozen=True, slots=True)
 class Stage:
     """A step of a pipeline that may be given a model and a number of samples, declared as data.

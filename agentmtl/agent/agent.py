@@ -84,8 +84,8 @@ class Agent:
         self._index, allocation = index, allocation or Allocation()
         if isinstance(expert, str):
             expert = embedded_expert(expert, index.settings.encoder, backend)
-        self.expert = reading(expert, allocation)
-        self.experts = {one.name: reading(one, allocation) for one in (expert, *experts)}
+        asked = [reading(one, allocation) for one in (expert, *experts)]
+        self.expert, self.experts = asked[0], {one.name: one for one in asked}
         follows = hops > 1 and any(one.needs == "passages" for one in self.experts.values())
         read_by: Judge | None
         if isinstance(judge, str):

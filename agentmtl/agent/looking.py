@@ -21,10 +21,10 @@ class Looking:
     """The search over hops; the first `depth` passages are read again by the `reranker`; the best `passages`
     are given to the expert."""
 
-    search: HopSettings = HopSettings()
-    passages: int = PASSAGES
-    reranker: Reranker | None = None
-    depth: int = 0
+    search: HopSettings
+    passages: int
+    reranker: Reranker | None
+    depth: int
 
 
 def looking(search: HopSettings, allocation: Allocation, backend: str) -> Looking:

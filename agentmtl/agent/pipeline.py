@@ -2,18 +2,11 @@
 
 from __future__ import annotations
 
-from agentmtl.retrieval.hops.evidence import SEARCHES
+from agentmtl.retrieval.hops.evidence import EVIDENCE
 from agentmtl.schema import Stage
 
-SETTING = "setting"  # the number is one of the stage, which runs once
-
-# What an Allocation may give to: how the evidence is looked for (the beam's width), how many passages are
-# reranked, how many the expert is given; the stages that can use a model, and those that can use more of it.
-EVIDENCE = (
-    Stage("search", tuple(SEARCHES), (3, 12, 24), SETTING),
-    Stage("rerank", ("reranker",), (0, 10, 20), SETTING),
-    Stage("read", ("reader",), (1, 2, 4, 8), SETTING),
-)
+# What an Allocation may give to: those of the evidence, those that can use a model, and those that can use
+# more of it.
 PIPELINE = (
     *EVIDENCE,
     Stage("rewrite"),

@@ -19,7 +19,6 @@ from time import perf_counter
 
 import numpy as np
 
-from agentmtl.agent.pipeline import EVIDENCE
 from agentmtl.compute.live import Call, Live, Output, digest_of
 from agentmtl.compute.pipeline import Pipeline
 from agentmtl.compute.space import Floats
@@ -29,7 +28,7 @@ from agentmtl.evaluate.datasets import Question, read_set, sample
 from agentmtl.evaluate.indexes import index_for
 from agentmtl.experts.reader import ReaderExpert
 from agentmtl.retrieval.hits import Hits
-from agentmtl.retrieval.hops.evidence import PASSAGES, SEARCHES, evidence_of
+from agentmtl.retrieval.hops.evidence import EVIDENCE, PASSAGES, SEARCHES, evidence_of
 from agentmtl.retrieval.hops.search import search_hops
 from agentmtl.retrieval.rerank import Reranker, load_reranker
 from agentmtl.retrieval.retriever import Retriever
@@ -62,8 +61,9 @@ def embedded(
 
 def calls(retriever: Retriever, reranker: Reranker, network: HeadNetwork) -> dict[str, Call]:
     """The stages as callables."""
-    readers = {n: ReaderExpert(network).reading(n) for n in EVIDENCE[2].samples}
-    most = max(EVIDENCE[1].samples)
+    _, reranking, reading = EVIDENCE
+    most, reader = max(reranking.samples), ReaderExpert(network)
+    readers = {n: reader.reading(n) for n in reading.samples}
 
     def search(question: Question, value: None, model: str, width: int) -> Output:
         started = perf_counter()
@@ -71,7 +71,7 @@ def calls(retriever: Retriever, reranker: Reranker, network: HeadNetwork) -> dic
         found = search_hops(
             retriever, question.question, k=most, where=question.where, settings=settings
         ).hits
-        len(evidence_of(question.question, found, most).passages)  # texts are read here, and not later
+        list(found)  # texts are read here, and not later
         return _output(found, found.ids, started)
 
     def rerank(question: Question, value: Hits, model: str, depth: int) -> Output:
@@ -89,9 +89,8 @@ def calls(retriever: Retriever, reranker: Reranker, network: HeadNetwork) -> dic
 
 def _output(value: object, named: object, started: float) -> Output:
     """What a stage gave since `started`; `named` tells it from other values where it does not itself."""
-    return Output(
-        value, Usage(calls=1, seconds=perf_counter() - started), digest_of(value if named is None else named)
-    )
+    spent = Usage(calls=1, seconds=perf_counter() - started)
+    return Output(value, spent, digest_of(value if named is None else named))
 
 
 def quality(question: Question, said: str) -> float:

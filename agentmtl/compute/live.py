@@ -23,14 +23,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
-from agentmtl.agent.pipeline import SETTING
 from agentmtl.compute.cost import amount
 from agentmtl.compute.environment import Run, Samples, not_apart
 from agentmtl.compute.journal import Journal
 from agentmtl.compute.pipeline import Pipeline
 from agentmtl.compute.space import Choice, Floats, Space
 from agentmtl.errors import AgentmtlError, UsageError
-from agentmtl.schema import Usage
+from agentmtl.schema import SETTING, Usage
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from agentmtl.agent.looking import check_models, looking, reading
 from agentmtl.errors import UsageError
 from agentmtl.experts.reader import ReaderExpert
 from agentmtl.retrieval.hops.evidence import SEARCHES
-from agentmtl.retrieval.hops.search import HopSettings
+from agentmtl.retrieval.hops.search import HopSettings, search_hops
 from agentmtl.retrieval.rerank import load_reranker
 from agentmtl.sample import corpus_path
 from agentmtl.schema import Allocation, Share
@@ -42,8 +42,6 @@ def test_as_many_passages_are_given_as_the_allocation_says(index: Index) -> None
 
 def test_the_reranker_reads_the_first_passages_again(index: Index) -> None:
     retriever, reranker = index.retriever, load_reranker()
-    from agentmtl.retrieval.hops.search import search_hops
-
     hits = search_hops(retriever, ASKED, k=20, settings=SEARCHES["two-hop"]).hits
     wanted = reranker.rerank(ASKED, hits, depth=20).ids[:8]
     assert passages(index, rerank=Share("reranker", 20)) == wanted

@@ -11,7 +11,7 @@ from agentmtl.retrieval.hops.model import HopModel
 from agentmtl.retrieval.hops.search import HopSettings, search_hops
 from agentmtl.retrieval.rerank import Reranker
 from agentmtl.retrieval.retriever import Retriever
-from agentmtl.schema import Evidence
+from agentmtl.schema import SETTING, Evidence, Stage
 
 PASSAGES = 8  # that a reader is given
 # What an Allocation's stage "search" may be given; `plain` looks once, without names and identifiers.
@@ -21,6 +21,12 @@ SEARCHES: Mapping[str, HopSettings] = MappingProxyType({
     "two-hop": HopSettings(hops=2),
     "three-hop": HopSettings(hops=3),
 })  # fmt: skip
+# What an Allocation may give: the width of the beam, passages that are reranked, passages that are read.
+EVIDENCE = (
+    Stage("search", tuple(SEARCHES), (3, 12, 24), SETTING),
+    Stage("rerank", ("reranker",), (0, 10, 20), SETTING),
+    Stage("read", ("reader",), (1, 2, 4, 8), SETTING),
+)
 
 
 def gather_passages(
