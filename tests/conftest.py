@@ -2,12 +2,34 @@
 
 from __future__ import annotations
 
+import os
 import socket
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+NETWORKS = "TESTS_NETWORKS"  # where this run keeps the networks it converts
 LOOPBACK = {"127.0.0.1", "::1", "localhost"}
+
+
+@pytest.fixture(scope="session", autouse=True)
+def networks(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """A network is converted once a run, not once a test: each conversion takes up to twenty seconds."""
+    own = tmp_path_factory.getbasetemp()
+    shared = own.parent if "PYTEST_XDIST_WORKER" in os.environ else own  # the workers' common folder
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(NETWORKS, str(shared / "networks"))
+        yield
+
+
+def share_networks(cache: Path) -> Path:
+    """`cache`, a folder of its own but for the converted networks, which are those of the run."""
+    shared = Path(os.environ[NETWORKS])
+    shared.mkdir(exist_ok=True)
+    (cache / "openvino").symlink_to(shared)
+    return cache
 
 
 @pytest.fixture(autouse=True)
@@ -15,6 +37,7 @@ def folders_of_its_own(tmp_path_factory: pytest.TempPathFactory, monkeypatch: py
     """Caches, settings and the log of a test stay away from the user's."""
     for kind in ("CACHE", "DATA", "CONFIG"):
         monkeypatch.setenv(f"AGENTMTL_{kind}_DIR", str(tmp_path_factory.mktemp(kind.lower())))
+    share_networks(Path(os.environ["AGENTMTL_CACHE_DIR"]))
 
 
 @pytest.fixture(autouse=True)

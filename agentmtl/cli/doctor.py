@@ -25,7 +25,7 @@ _PACKAGES = (
     "langchain",
     "langgraph",
 )
-_OPTIONAL = {"openvino": "pip install 'agentmtl[openvino]' (faster encoding on CPUs with bf16)"}
+_OPTIONAL = {"openvino": "pip install 'agentmtl[openvino]' (faster encoding on CPUs)"}
 
 
 @dataclass(frozen=True, slots=True)

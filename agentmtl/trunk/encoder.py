@@ -2,7 +2,7 @@
 
 Any object with `identity` and `encode` serves. The identity is what an index records: it names the
 mathematical function from text to vector, never the backend, the precision or the machine, so that an
-index built with OpenVINO in bf16 opens on a machine that has torch in fp32 only.
+index built with OpenVINO in bf16 opens on a machine that computes in fp32.
 """
 
 from __future__ import annotations

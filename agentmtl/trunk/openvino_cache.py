@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from agentmtl.errors import EncoderError
 from agentmtl.trunk.cache import file_sha256, read_json, write_json
-from agentmtl.trunk.processor import available_cores
+from agentmtl.trunk.processor import available_cores, has_bf16
 from agentmtl.trunk.torch_network import quiet_transformers
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ _log = logging.getLogger(__name__)
 _FILES = ("network.xml", "network.bin")
 _NOTE = "made.json"
 _LEAST_LIKENESS = 0.999
-TORCH_HINT = "Use --backend torch-bf16 or torch-fp32."
+TORCH_HINT = "Use --backend torch-fp32."
 
 
 def key_of(*parts: object) -> str:
@@ -127,7 +127,7 @@ def save_converted(module: torch.nn.Module, example: dict[str, Any], target: Pat
 
 
 def compiled_queue(network: Path) -> tuple[Any, int]:
-    """A queue of single-threaded bf16 streams, one a core, and their number.
+    """A queue of single-threaded streams, one a core, and their number; bf16 where the processor has it.
 
     Raises EncoderError where the network does not open.
     """
@@ -135,7 +135,7 @@ def compiled_queue(network: Path) -> tuple[Any, int]:
 
     workers = available_cores()
     settings = {
-        "INFERENCE_PRECISION_HINT": "bf16",
+        "INFERENCE_PRECISION_HINT": "bf16" if has_bf16() else "f32",
         "NUM_STREAMS": str(workers),
         "INFERENCE_NUM_THREADS": str(workers),
         # Pinned streams stall where another process holds their core.

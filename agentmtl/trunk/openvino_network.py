@@ -1,4 +1,4 @@
-"""The encoder in OpenVINO, bf16: converted once from the torch module, then opened from the cache."""
+"""The encoder in OpenVINO: converted once from the torch module, then opened from the cache."""
 
 from __future__ import annotations
 

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from agentmtl.errors import EncoderError
 from agentmtl.trunk.model_files import ModelFiles
 
-OVERLAP = 96  # tokens that neighbouring windows share
-LONGEST_FIRST = 96  # tokens of the first text that are read
+OVERLAP = 96  # tokens that neighbouring windows share, at most half of what fits
+LONGEST_FIRST = 96  # tokens of the first text that are read, at most half of a window
 MAX_CHARACTERS = 200_000  # of a second text
 
 Ids = NDArray[np.int64]
@@ -76,7 +76,7 @@ class PairCutter:
         for text, encoding in zip(
             dict.fromkeys(firsts), self._encode(list(dict.fromkeys(firsts))), strict=True
         ):
-            known[text] = encoding[0][:LONGEST_FIRST]
+            known[text] = encoding[0][: min(LONGEST_FIRST, self._max_length // 2)]
         found: list[Window] = []
         for pair, (first, second) in enumerate(zip(firsts, self._encode(seconds), strict=True)):
             found += self._cut(pair, known[first], *second)
@@ -106,8 +106,8 @@ class PairCutter:
     ) -> list[Window]:
         head = [self._first, *first, *self._between]
         room = self._max_length - len(head) - 1
-        step = max(1, room - OVERLAP)
-        starts = range(0, max(1, len(second) - OVERLAP), step) if len(second) > room else range(1)
+        overlap = min(OVERLAP, room // 2)  # beside a long first text, or in a short model, there is less room
+        starts = range(0, len(second) - overlap, room - overlap) if len(second) > room else range(1)
         return [self._window(pair, head, second[at : at + room], offsets[at : at + room]) for at in starts]
 
     def _window(self, pair: int, head: list[int], part: list[int], offsets: list[tuple[int, int]]) -> Window:

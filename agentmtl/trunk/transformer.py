@@ -2,7 +2,7 @@
 
 The network is opened at the first `encode`, so that an encoder's identity costs no load. It is one of
 
-    openvino     bf16, opened from the cache without torch
+    openvino     opened from the cache without torch; bf16 where the processor has it, else fp32
     torch-bf16   where the processor has bf16 instructions
     torch-fp32   everywhere
 
@@ -109,16 +109,16 @@ def choose_backends(
     Raises EncoderError for an unknown name, or for one that this machine cannot run.
     """
     able = has_bf16() if bf16 is None else bf16
+    usable = {"openvino": openvino_installed, "torch-bf16": able, "torch-fp32": True}
     if requested == "auto":
-        fast: tuple[Backend, ...] = ("openvino", "torch-bf16") if openvino_installed else ("torch-bf16",)
-        return (*fast, "torch-fp32") if able else ("torch-fp32",)
+        return tuple(name for name in BACKENDS if usable[name])
     if requested not in BACKENDS:
         raise EncoderError(
             f"There is no backend {requested!r}.", f"Use auto or one of {', '.join(BACKENDS)}."
         )
     if requested == "openvino" and not openvino_installed:
         raise EncoderError("The backend openvino needs openvino.", "pip install 'agentmtl[openvino]'")
-    if requested != "torch-fp32" and not able:
+    if requested == "torch-bf16" and not able:
         raise EncoderError(
             f"The backend {requested} computes in bf16, for which this processor has no instructions.",
             "Use --backend torch-fp32, or auto.",

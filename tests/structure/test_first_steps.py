@@ -14,6 +14,8 @@ from pathlib import Path
 
 import pytest
 
+from ..conftest import share_networks
+
 ROOT = Path(__file__).parents[2]
 CACHE = Path()  # set by `shared_cache`
 README = (ROOT / "README.md").read_text("utf-8")
@@ -23,7 +25,8 @@ README = (ROOT / "README.md").read_text("utf-8")
 def shared_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """The network made for this processor is kept over the tests here: making it takes seconds."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("tests.structure.test_first_steps.CACHE", tmp_path_factory.mktemp("models"))
+        cache = share_networks(tmp_path_factory.mktemp("models"))
+        patch.setattr("tests.structure.test_first_steps.CACHE", cache)
         yield
 
 

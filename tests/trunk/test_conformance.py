@@ -32,7 +32,6 @@ class TestWrappedEmbeddings(EncoderConformance):
 
 
 @needs_model
-@needs_bf16
 @needs_openvino
 class TestOpenVino(EncoderConformance):
     def make(self) -> Encoder:

@@ -81,7 +81,9 @@ def test_what_is_no_encoder_is_refused(spec: Any) -> None:
     [
         ("auto", True, True, ("openvino", "torch-bf16", "torch-fp32")),
         ("auto", False, True, ("torch-bf16", "torch-fp32")),
-        ("auto", True, False, ("torch-fp32",)),
+        ("auto", True, False, ("openvino", "torch-fp32")),
+        ("auto", False, False, ("torch-fp32",)),
+        ("openvino", True, False, ("openvino",)),
         ("torch-fp32", True, True, ("torch-fp32",)),
         ("openvino", True, True, ("openvino",)),
     ],
