@@ -32,6 +32,15 @@ def share_networks(cache: Path) -> Path:
     return cache
 
 
+def environment_in(place: Path) -> dict[str, str]:
+    """For a process: its caches, settings and log are under `place`; no setting of this one's."""
+    own = {f"AGENTMTL_{kind}_DIR": str(place / kind.lower()) for kind in ("CACHE", "DATA", "CONFIG")}
+    if not (place / "cache").exists():
+        (place / "cache").mkdir()
+        share_networks(place / "cache")
+    return {**{k: v for k, v in os.environ.items() if not k.startswith("AGENTMTL_")}, **own}
+
+
 @pytest.fixture(autouse=True)
 def folders_of_its_own(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
     """Caches, settings and the log of a test stay away from the user's."""

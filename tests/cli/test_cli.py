@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import io
 import json
-import os
 import re
 import shlex
 import subprocess
@@ -14,9 +14,11 @@ from typing import Any
 import pytest
 from typer.main import get_command
 
-from agentmtl.cli import app
+from agentmtl.cli import app, run
 from agentmtl.index.identifiers import load_tokenizer
 from agentmtl.retrieval.fitted import fitted_values
+
+from ..conftest import environment_in
 
 Result = subprocess.CompletedProcess[str]
 
@@ -42,12 +44,10 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def agentmtl(place: Path, *arguments: str, stdin: str = "", **environment: str) -> Result:
     """Run the command in `place`, with folders of its own."""
-    own = {f"AGENTMTL_{k}_DIR": str(place / k.lower()) for k in ("CACHE", "DATA", "CONFIG")}
-    plain = {k: v for k, v in os.environ.items() if not k.startswith("AGENTMTL_")}
     return subprocess.run(
         [sys.executable, "-m", "agentmtl", *arguments],
         cwd=place,
-        env={**plain, **own, **environment},
+        env={**environment_in(place), **environment},
         input=stdin,
         capture_output=True,
         text=True,
@@ -231,32 +231,38 @@ def examples_of(command: Any) -> list[str]:
     return [line.strip() for line in text.splitlines() if line.strip()]
 
 
-def test_the_examples_of_every_help_run(place: Path, tmp_path: Path) -> None:
-    """Each example, as it stands, in a folder where its files are; only the encoder is made cheap."""
+def test_the_examples_of_every_help_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Each example, as it stands, in a folder where its files are; only the encoder is made cheap. In this
+    process: starting a hundred takes more than a minute."""
     prepare_examples(tmp_path)
+    monkeypatch.chdir(tmp_path)
     for path, command in LEAVES:
         if path[0] in {"demo", "doctor", "eval", "train"}:  # they run the real model
             continue
         for line in examples_of(command):
-            done = run_example(tmp_path, line)
-            assert done.returncode in {0, 3}, f"{line}\n{done.stdout}\n{done.stderr}"
+            with pytest.MonkeyPatch.context() as patch, pytest.raises(SystemExit) as left:
+                run_example(tmp_path, line, patch)
+            said = capsys.readouterr()
+            assert left.value.code in {0, 3}, f"{line}\n{said.out}\n{said.err}"
 
 
-def run_example(place: Path, line: str) -> Result:
+def run_example(place: Path, line: str, patch: pytest.MonkeyPatch) -> None:
     pairs = shlex.split(line)
-    environment = {}
+    patch.setenv("AGENTMTL_ENCODER", "hashing")
     while "=" in pairs[0]:
-        key, _, value = pairs.pop(0).partition("=")
-        environment[key] = value
+        patch.setenv(*pairs.pop(0).split("=", 1))
     assert pairs[0] == "agentmtl"
-    stdin = ""
+    stdin = b""
     if "<" in pairs:  # what the shell would do
-        stdin = (place / pairs[pairs.index("<") + 1]).read_text()
+        stdin = (place / pairs[pairs.index("<") + 1]).read_bytes()
         pairs = pairs[: pairs.index("<")]
+    patch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin)))
     cheap = [w if w != "default" else "hashing" for w in pairs[1:]]
     if cheap[:2] == ["config", "init"]:
         (place / "agentmtl.toml").unlink(missing_ok=True)
-    return agentmtl(place, *cheap, stdin=stdin, **{"AGENTMTL_ENCODER": "hashing", **environment})
+    run(cheap)
 
 
 def prepare_traces(place: Path) -> None:

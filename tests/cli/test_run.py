@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 import time
@@ -15,6 +14,8 @@ import pytest
 from agentmtl import Index
 from agentmtl.schema import Demonstration
 from agentmtl.tasks import Task
+
+from ..conftest import environment_in
 
 INPUTS = 4_000
 
@@ -36,9 +37,8 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def command(place: Path, *arguments: str) -> dict[str, Any]:
-    own = {f"AGENTMTL_{k}_DIR": str(place / k.lower()) for k in ("CACHE", "DATA", "CONFIG")}
-    plain = {k: v for k, v in os.environ.items() if not k.startswith("AGENTMTL_")}
-    return {"args": [sys.executable, "-m", "agentmtl", *arguments], "cwd": place, "env": {**plain, **own}}
+    called = [sys.executable, "-m", "agentmtl", *arguments]
+    return {"args": called, "cwd": place, "env": environment_in(place)}
 
 
 def run(place: Path, inputs: bytes, *arguments: str) -> subprocess.CompletedProcess[bytes]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -19,6 +18,7 @@ from agentmtl.experts.chat import ChatExpert
 from agentmtl.integrations.chat_vllm import ChatVLLM
 from agentmtl.schema import Allocation, Answer, Budget, Share
 
+from ..conftest import environment_in
 from .conftest import NOTES
 from .server import ROOT, Server
 
@@ -30,11 +30,9 @@ RIGHT = "1902 [1]"
 
 def agentmtl(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     """The program, with folders of its own instead of the user's."""
-    plain = {name: value for name, value in os.environ.items() if not name.startswith("AGENTMTL_")}
-    own = {f"AGENTMTL_{kind}_DIR": str(folder / kind) for kind in ("CACHE", "DATA", "CONFIG")}
     return subprocess.run(
         [sys.executable, "-m", "agentmtl", *arguments], cwd=folder, capture_output=True, text=True,
-        env={**plain, **own, "PYTHONPATH": str(ROOT)}, timeout=240, stdin=subprocess.DEVNULL,
+        env={**environment_in(folder), "PYTHONPATH": str(ROOT)}, timeout=240, stdin=subprocess.DEVNULL,
     )  # fmt: skip
 
 
