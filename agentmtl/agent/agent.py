@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from agentmtl.agent.aggregate import aggregator
@@ -86,14 +87,15 @@ class Agent:
             expert = embedded_expert(expert, index.settings.encoder, backend)
         asked = [reading(one, allocation) for one in (expert, *experts)]
         self.expert, self.experts = asked[0], {one.name: one for one in asked}
-        follows = hops > 1 and any(one.needs == "passages" for one in self.experts.values())
+        self._allocation, self._budget = self._checked(allocation), budget or Budget()
+        found = looking(HopSettings(hops=hops), allocation, backend)
+        follows = found.search.hops > 1 and any(one.needs == "passages" for one in self.experts.values())
         read_by: Judge | None
         if isinstance(judge, str):
             read_by = embedded_judge(judge, index.settings.encoder, backend) if follows else None
         else:
             read_by = judge
-        self._allocation, self._budget = self._checked(allocation), budget or Budget()
-        self._looking = looking(HopSettings(hops=hops, judge=read_by), allocation, backend)
+        self._looking = replace(found, search=replace(found.search, judge=read_by))
         self._hop_model, self._prompts = hop_model, prompts or Prompts()
         self._reward = reward or shipped_reward()
         self._decider, self._cascade = decider, cascade

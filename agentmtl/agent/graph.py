@@ -10,6 +10,7 @@ Steps go out as custom events: `graph.stream(…, stream_mode="custom")`.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -22,6 +23,7 @@ from langgraph.types import Send
 
 from agentmtl.agent.stages import Stages
 from agentmtl.agent.state import State, Step
+from agentmtl.schema import Answer, Evidence, Usage
 from agentmtl.work import Work, later, now
 
 if TYPE_CHECKING:
@@ -30,6 +32,8 @@ if TYPE_CHECKING:
 
 Graph: TypeAlias = "CompiledStateGraph[State, None, State, State]"
 
+_FROZEN = (Answer, Evidence, Usage)  # never changed once made
+_RECENT = 16  # values; a step gives a few
 _NOUNS = [
     ("agentmtl.schema", name)
     for name in (
@@ -96,7 +100,7 @@ def _spread(stages: Stages, state: State) -> list[Send] | str:
     if not size:
         return "aggregate"
     if getattr(stages.experts[state["route"]], "many", True):
-        return [Send("sample", {**state, "size": size})]
+        return "sample"  # no copy of the state, evidence and all, in the checkpoint
     return [Send("sample", {**state, "size": 1}) for _ in range(size)]
 
 
@@ -112,4 +116,22 @@ def _both(told: Callable[[Step], None]) -> Callable[[Step], None]:
 
 def serializer() -> JsonPlusSerializer:
     """For a checkpointer: reads the nouns of agentmtl, and never unpickles."""
-    return JsonPlusSerializer(pickle_fallback=False, allowed_msgpack_modules=_NOUNS)
+    return _Serializer()
+
+
+class _Serializer(JsonPlusSerializer):
+    """Packs a noun once: LangGraph keeps every value twice, as a step's result and as the state's."""
+
+    def __init__(self) -> None:
+        super().__init__(pickle_fallback=False, allowed_msgpack_modules=_NOUNS)
+        self._recent: deque[tuple[object, tuple[str, bytes]]] = deque(maxlen=_RECENT)
+
+    def dumps_typed(self, obj: Any) -> tuple[str, bytes]:
+        if not isinstance(obj, _FROZEN):
+            return super().dumps_typed(obj)
+        for known, packed in tuple(self._recent):
+            if known is obj:
+                return packed
+        made = super().dumps_typed(obj)
+        self._recent.append((obj, made))
+        return made

@@ -28,8 +28,8 @@ class Looking:
 
 
 def looking(search: HopSettings, allocation: Allocation, backend: str) -> Looking:
-    """`search` as the stages "search", "rerank" and "read" of the allocation change it. The judge of chains
-    stays. Raises UsageError for numbers that cannot be, and what loading the reranker raises."""
+    """`search` as the stages "search", "rerank" and "read" of the allocation change it. Raises UsageError for
+    numbers that cannot be, and what loading the reranker raises."""
     shares, passages, depth = allocation.shares, PASSAGES, 0
     for stage, least in (("search", 1), ("rerank", 0), ("read", 1)):
         if stage in shares and shares[stage].samples < least:
@@ -38,7 +38,7 @@ def looking(search: HopSettings, allocation: Allocation, backend: str) -> Lookin
             )
     if "search" in shares:
         named = SEARCHES.get(shares["search"].model, search)
-        search = replace(named, width=shares["search"].samples, judge=search.judge)
+        search = replace(named, width=shares["search"].samples)
     if "rerank" in shares:
         depth = shares["rerank"].samples
     if "read" in shares:
@@ -59,7 +59,7 @@ def check_models(allocation: Allocation, experts: Iterable[str]) -> None:
         known = own.get(stage, experts)
         if share.model and share.model not in known:
             raise UsageError(
-                f"The stage {stage!r} is given to {share.model!r}, which is no expert of this agent.",
+                f"This agent has no {share.model!r} to give the stage {stage!r} to.",
                 f"Give it to one of {', '.join(known)}.",
             )
 

@@ -218,7 +218,8 @@ class Stages:
     def sample(self, state: State) -> Work[State]:
         """Candidates of one round; a budget that has ended ends the drawing. Raises what else
         `Expert.propose` raises."""
-        started, size, ledger = time.perf_counter(), state["size"], current_ledger()
+        started, ledger = time.perf_counter(), current_ledger()
+        size = state.get("size") or self.round(state)
         expert, before = self._given(state), ledger.outputs("sample")
         given = (state["question"], state["evidence"], state.get("demonstrations", []), size)
         try:

@@ -55,6 +55,16 @@ def test_the_search_is_that_of_the_allocation(index: Index) -> None:
     assert (settings.hops, settings.width) == (3, 24)
 
 
+def test_the_judge_reads_the_chains_of_the_search_that_is_named(index: Index) -> None:
+    """Whatever `hops` says: the allocation's search replaces it."""
+    head, reader = shipped_head("hops"), shipped_head("reader")
+    assert head is not None and reader is not None
+    for hops, name, read in ((1, "three-hop", True), (2, "one-hop", False)):
+        allocation = Allocation({"search": Share(name, 12)})
+        agent = Agent(index, hops=hops, allocation=allocation, expert=str(reader), judge=str(head))
+        assert (agent.stages().looking.search.judge is not None) == read
+
+
 def test_a_reader_reads_as_many_as_it_is_given() -> None:
     head = shipped_head("reader")
     assert head is not None
@@ -68,8 +78,8 @@ def test_a_reader_reads_as_many_as_it_is_given() -> None:
     ("shares", "said"),
     [
         ({"solve": Share("small")}, "the stage 'solve', which an agent does not have"),
-        ({"search": Share("four-hop")}, "'search' is given to 'four-hop'"),
-        ({"read": Share("somebody")}, "'read' is given to 'somebody'"),
+        ({"search": Share("four-hop")}, "no 'four-hop' to give the stage 'search'"),
+        ({"read": Share("somebody")}, "no 'somebody' to give the stage 'read'"),
     ],
 )
 def test_what_an_agent_cannot_obey_is_refused(shares: dict[str, Share], said: str) -> None:

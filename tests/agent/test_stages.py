@@ -196,9 +196,9 @@ def test_demonstrations_of_the_task_are_shown(clocks: Index) -> None:
 
 
 def test_an_allocation_names_experts_of_the_agent_only(clocks: Index) -> None:
-    with pytest.raises(UsageError, match="no expert of this agent"):
+    with pytest.raises(UsageError, match="This agent has no"):
         asked(clocks, chat({}), {"sample": Share("somebody")})
-    with pytest.raises(UsageError, match="no expert of this agent"):
+    with pytest.raises(UsageError, match="This agent has no"):
         asked(clocks, chat({}), {"judge": Share("embedded")})
 
 
