@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from concurrent.futures import Executor, ThreadPoolExecutor
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,16 +13,16 @@ import typer
 from agentmtl.cli.answering import LlmFlag
 from agentmtl.cli.evaluation_options import Indexes, Limit, Seed
 from agentmtl.cli.output import INDEXES, BackendFlag, JsonFlag, QuietFlag, emit, say, settings_from, tell
+from agentmtl.cli.tuned_pipelines import opened
 from agentmtl.errors import UsageError
 from agentmtl.schema import SCHEMA_VERSION
 
 if TYPE_CHECKING:
     from agentmtl.compute.environment import Bench, Environment
-    from agentmtl.compute.pipeline import Pipeline
-    from agentmtl.compute.search.language import Chat
+    from agentmtl.compute.search.ideas import Chat
     from agentmtl.compute.tuning import Step, Tuned
 
-EMBEDDED, REPORT = "embedded", "report"
+REPORT = "report"
 COMPARED = ("nested", "random", "equal-split", "best-uniform", "evolution", "coordinate", "tpe")
 SHARE = 20  # trials at the budget that a search may cost, unless told otherwise
 
@@ -33,7 +34,7 @@ def tune(
         typer.Option("--budget", "-b", help="A query, in the pipeline's unit; repeat for more."),
     ] = None,
     data: Annotated[
-        Path | None, typer.Option("--data", metavar="DIR", help="A set with answers, for embedded.")
+        Path | None, typer.Option("--data", metavar="DIR", help="A set with answers, to run on.")
     ] = None,
     replay: Annotated[
         Path | None,
@@ -48,6 +49,7 @@ def tune(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be searched.")] = False,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the journal in --out.")] = False,
     llm: LlmFlag = None,
+    workers: Annotated[int, typer.Option("--workers", help="Questions run side by side.", min=1)] = 1,
     limit: Limit = None,
     seed: Seed = 0,
     indexes: Indexes = INDEXES / "eval",
@@ -71,9 +73,7 @@ def tune(
         return
     if not budget:
         raise UsageError("For which budget?", "Give at least one: --budget.")
-    environment = _environment(
-        pipeline, data, replay, indexes, limit, seed, settings_from(backend=backend).backend
-    )
+    environment = opened(pipeline, data, replay, indexes, limit, seed, settings_from(backend=backend))
     for one in budget:
         environment.space.check_budget(one)
     cost = search_budget or SHARE * max(budget) * environment.questions
@@ -82,8 +82,9 @@ def tune(
         return
     chat = _chat(llm) if llm else None
     found = []
+    asked = environment, budget, cost, seed, chat, out, resume, workers
     for name in [method, *(COMPARED if compare else ())]:
-        done = _searched(environment, name, budget, cost, seed, chat, out, resume, quiet or as_json)
+        done = _searched(name, *asked, quiet or as_json)
         found += [done] if done is not None else []
     write_report(out, found)
     figures = read_figures(out)
@@ -92,43 +93,6 @@ def tune(
         return
     say("\n".join(summary(figures)))
     say(f"{out / 'report.md'}, {out / 'allocation.toml'}")
-
-
-def _environment(
-    name: str,
-    data: Path | None,
-    replay: Path | None,
-    indexes: Path,
-    limit: int | None,
-    seed: int,
-    backend: str,
-) -> Environment:
-    """What is searched: a recording, recorded traces, or the embedded pipeline live."""
-    from agentmtl.compute.pipeline import load_pipeline
-    from agentmtl.compute.recording import read_recording
-    from agentmtl.compute.replay import Replay, matching
-
-    if name == EMBEDDED and replay is None:
-        from agentmtl.compute.embedded import embedded
-
-        if data is None:
-            raise UsageError("On which questions?", "Give a set with answers: --data DIR.")
-        return embedded(data, indexes, limit, seed, backend)
-    pipeline = _pipeline(name) if name == EMBEDDED else load_pipeline(Path(name))
-    if replay is None:
-        raise UsageError(
-            f"Nothing runs the stages of {pipeline.name!r} from here.",
-            "Give a recording: --replay PATH. From Python: agentmtl.compute.live.Live.",
-        )
-    if replay.is_dir():
-        return Replay(matching(pipeline, replay), seed)
-    return read_recording(replay, pipeline)
-
-
-def _pipeline(name: str) -> Pipeline:
-    from agentmtl.compute.embedded import PIPELINE
-
-    return PIPELINE
 
 
 def _planned(environment: Environment, budgets: list[float], cost: float, as_json: bool) -> None:
@@ -149,14 +113,15 @@ def _planned(environment: Environment, budgets: list[float], cost: float, as_jso
 
 
 def _searched(
-    environment: Environment,
     method: str,
+    environment: Environment,
     budgets: list[float],
     cost: float,
     seed: int,
     chat: Chat | None,
     out: Path,
     resume: bool,
+    workers: int,
     quiet: bool,
 ) -> Tuned | None:
     """One method. A compared one that does not suit the pipeline is told of and left out."""
@@ -173,8 +138,11 @@ def _searched(
     journal = Journal(out / f"journal-{name}.jsonl", header, resume)
     said = remembered(chat, journal) if chat else None
     try:
-        with _watching(name, cost, environment.space.pipeline.unit, quiet) as told:
-            return search(environment, budgets, cost, name, seed=seed, chat=said, journal=journal, told=told)
+        with _watching(name, cost, environment.space.pipeline.unit, quiet) as told, _side(workers) as beside:
+            return search(
+                environment, budgets, cost, name, seed=seed, chat=said, journal=journal, workers=beside,
+                told=told,
+            )  # fmt: skip
     except UsageError as error:
         if method in COMPARED:
             tell(f"{method} is left out: {error.message}")
@@ -182,6 +150,11 @@ def _searched(
         raise
     finally:
         journal.close()
+
+
+def _side(workers: int) -> AbstractContextManager[Executor | None]:
+    """Threads for questions side by side; none for one at a time."""
+    return ThreadPoolExecutor(workers) if workers > 1 else nullcontext()
 
 
 @contextmanager
@@ -210,13 +183,16 @@ def _chat(name: str) -> Chat:
     """A chat model by its name, as the search asks it."""
     from langchain_core.messages import HumanMessage, SystemMessage
 
+    from agentmtl.compute.search.ideas import Reply
     from agentmtl.experts.calling import Caller
     from agentmtl.integrations.models import open_chat_model
+    from agentmtl.spending import Ledger
 
     caller = Caller(open_chat_model(name), name.partition("@")[0], max_tokens=2000)
 
-    def say_to(system: str, user: str) -> str:
-        found = caller.call([SystemMessage(system), HumanMessage(user)], "tune")
-        return found[0].text if found else ""
+    def say_to(system: str, user: str) -> Reply:
+        with Ledger().active() as ledger:
+            found = caller.call([SystemMessage(system), HumanMessage(user)], "tune")
+        return Reply(found[0].text if found else "", ledger.spent)
 
     return say_to

@@ -10,15 +10,18 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor, Future
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Protocol, TypeAlias, TypeVar
 
 import numpy as np
 
+from agentmtl.compute.cost import amount
 from agentmtl.compute.journal import Journal
 from agentmtl.compute.pipeline import checked_scores
 from agentmtl.compute.space import Choice, Floats, Space, combined
 from agentmtl.compute.votes import Tally
 from agentmtl.errors import UsageError
+from agentmtl.schema import Usage
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +104,7 @@ class Result:
 
 
 Made = TypeVar("Made")
+_ABREAST = 16  # questions begun before the account is looked at again, where there are workers
 
 
 @dataclass(slots=True)
@@ -110,7 +114,8 @@ class Bench:
     `workers` run questions side by side. With `reuse` the samples of a stage are used again by every trial
     that has it; without, each trial draws its own, as searches that know only whole trials do. `spent`
     counts all that was used, whether it was paid for now or found in the journal, so that a resumed search
-    goes the same way.
+    goes the same way. A trial ends with the question at which the limit is passed (side by side: with those
+    begun), and its result is then of the questions that were asked.
     """
 
     environment: Environment
@@ -121,6 +126,7 @@ class Bench:
     spent: float = 0.0
     paid: float = 0.0  # of `spent`, what was not in the journal
     failed: int = 0
+    proposing: float = 0.0  # of `spent`, on a model's proposals
     _drawn: dict[tuple[int, int, int], list[Samples]] = field(default_factory=dict)
     _counts: dict[tuple[int, int], int] = field(default_factory=dict)
     _runs: dict[tuple[Choice, int], Run] = field(default_factory=dict)
@@ -128,6 +134,11 @@ class Bench:
     @property
     def left(self) -> float:
         return max(self.limit - self.spent, 0.0)
+
+    def charge(self, usage: Usage) -> None:
+        """What a model that proposes has cost so far, as much of it as the pipeline's unit counts."""
+        total = amount(usage, self.environment.space.pipeline.unit)
+        self.spent, self.proposing = self.spent + total - self.proposing, total
 
     def expected(self, proposal: Proposal) -> float:
         """What a proposal will cost by what is known before."""
@@ -212,11 +223,16 @@ class Bench:
         return [q for q in self._asked(trial) if (trial.choice, q) not in self._runs]
 
     def _whole(self, trial: Trial, before: float) -> Result:
-        new = self._new(trial)
-        for question, run in zip(new, self._each(new, lambda q: self._ran(trial.choice, q)), strict=True):
-            self._runs[trial.choice, question] = run
-            self.spent += run.cost if run.new is None else run.new
-            self.failed += run.failed
+        new, step = self._new(trial), 1 if self.workers is None else _ABREAST
+        for start in range(0, len(new), step):
+            if start and not self.left:
+                trial = Trial(trial.choice, tuple(q for q in self._asked(trial) if q not in new[start:]))
+                break
+            part = new[start : start + step]
+            for question, run in zip(part, self._each(part, partial(self._ran, trial.choice)), strict=True):
+                self._runs[trial.choice, question] = run
+                self.spent += run.cost if run.new is None else run.new
+                self.failed += run.failed
         runs = [self._runs[trial.choice, q] for q in self._asked(trial)]
         scores, costs = tuple(r.score for r in runs), tuple(r.cost for r in runs)
         return Result(

@@ -161,6 +161,12 @@ def summary(told: Mapping[str, Any]) -> list[str]:
         f"{len(told['tied'])} tied, {len(told['frontier'])} points on the frontier; the search spent "
         f"{spent['amount']:.4g} {unit} on {spent['measured']} measurements, {spent['failed']} runs failed"
     )
+    asked = spent.get("proposer", {})
+    if asked.get("calls"):
+        lines.append(
+            f"a model was asked {asked['calls']} times: {asked['prompt_tokens']:,} tokens read, "
+            f"{asked['output_tokens']:,} written"
+        )
     for one in told.get("compared", []):
         b = one["recommended"]
         lines.append(f"  {one['method']:<14} {b['quality']:.3f} (own estimate)  cost {b['cost']:.4g} {unit}")

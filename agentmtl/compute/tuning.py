@@ -17,12 +17,12 @@ from agentmtl.compute.environment import Bench, Environment, Result
 from agentmtl.compute.frontier import Frontier, Point
 from agentmtl.compute.journal import Journal
 from agentmtl.compute.search.base import Recommendation, Searcher, Setup, run_search
-from agentmtl.compute.search.language import Chat
+from agentmtl.compute.search.ideas import Chat, WithIdeas
 from agentmtl.compute.search.methods import default_method, make_searcher
 from agentmtl.compute.search.racing import RacingSearch
 from agentmtl.compute.space import Space
 from agentmtl.errors import UsageError
-from agentmtl.schema import SCHEMA_VERSION
+from agentmtl.schema import SCHEMA_VERSION, Usage
 
 MOST = 300  # proposals of a search: those that cost nothing do not end it
 FRONTIER_POINTS = 40  # budgets at which a search without a frontier of its own is asked
@@ -39,7 +39,8 @@ class Step:
 @dataclass(frozen=True, slots=True)
 class Tuned:
     """What a search found. `recommendations`: one a budget. `paid`: of what was spent, what was not in the
-    journal already. `failed`: runs that failed."""
+    journal already. `failed`: runs that failed. `proposer`: what a model's proposals cost, within `spent` as
+    far as the pipeline's unit counts it."""
 
     method: str
     space: Space
@@ -50,6 +51,7 @@ class Tuned:
     paid: float
     measured: int
     failed: int
+    proposer: Usage
     steps: tuple[Step, ...] = field(default=())
 
     @property
@@ -77,7 +79,7 @@ class Tuned:
             "frontier": self.frontier.to_json(),
             "spent": {
                 "amount": self.spent, "paid now": self.paid, "unit": self.space.pipeline.unit,
-                "measured": self.measured, "failed": self.failed,
+                "measured": self.measured, "failed": self.failed, "proposer": self.proposer.to_json(),
             },
             "steps": [[one.spent, one.quality] for one in self.steps],
         }  # fmt: skip
@@ -123,7 +125,7 @@ def tune(
     frontier = frontier_of(searcher, space, max(budgets))
     return Tuned(
         name, space, tuple(budgets), found, frontier, bench.spent, bench.paid, measured, bench.failed,
-        tuple(steps),
+        getattr(searcher, "usage", Usage()), tuple(steps),
     )  # fmt: skip
 
 
@@ -137,6 +139,8 @@ def _standing(searcher: Searcher, budget: float) -> float:
 
 def frontier_of(searcher: Searcher, space: Space, most: float) -> Frontier:
     """The frontier up to a budget, as the searcher sees it."""
+    if isinstance(searcher, WithIdeas):
+        return frontier_of(searcher.search, space, most)
     if isinstance(searcher, RacingSearch):
         solved = searcher.solutions()
         found = [tuple(int(n) for n in row) for row in solved.choices[: solved.at(most) + 1]]

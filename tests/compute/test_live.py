@@ -107,6 +107,18 @@ def test_workers_change_nothing() -> None:
         assert Bench(World().live(), np.inf, workers=workers).measure(Trial((2, 3))) == alone
 
 
+@pytest.mark.parametrize("side", [1, 4])
+def test_a_trial_ends_where_the_search_may_cost_no_more(side: int) -> None:
+    """Its result is of the questions that were asked; whoever resumes comes to the same."""
+    with ThreadPoolExecutor(side) as workers:
+        bench = Bench(World(40).live(), 61, workers=workers if side > 1 else None)
+        result = bench.measure(Trial((2, 3)))  # ten calls a question
+    assert isinstance(result.proposal, Trial) and result.proposal.questions is not None
+    asked = len(result.proposal.questions)
+    assert asked == len(result.scores) == (7 if side == 1 else 16)
+    assert bench.spent == result.cost == 10 * asked
+
+
 class Killed(Exception):
     pass
 

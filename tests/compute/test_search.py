@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,13 +15,15 @@ from agentmtl.compute.knapsack import solve
 from agentmtl.compute.replay import Replay
 from agentmtl.compute.search.base import Recommendation, Searcher, Setup, run_search
 from agentmtl.compute.search.belief import StageBelief
-from agentmtl.compute.search.language import first_trials, proposed, remembered, scripted
+from agentmtl.compute.search.ideas import TIMES, Chat, Reply, WithIdeas, proposed
+from agentmtl.compute.search.language import first_trials, remembered, scripted
 from agentmtl.compute.search.methods import LANGUAGE, METHODS, make_searcher
 from agentmtl.compute.search.racing import RacingSearch
 from agentmtl.compute.search.simple import equal_split
 from agentmtl.compute.space import Space
 from agentmtl.compute.votes import Tally
 from agentmtl.errors import UsageError
+from agentmtl.schema import Usage
 
 from .worlds import recorded
 
@@ -195,8 +198,54 @@ def test_tallies_sort_what_is_wrong() -> None:
 
 
 def test_a_space_of_whole_pipelines_is_not_for_racing() -> None:
-    from dataclasses import replace
-
     whole = Space(replace(SPACE.pipeline, combine="end"), SPACE.costs)
     with pytest.raises(UsageError, match="landscape"):
         RacingSearch(Setup(whole, 12, (BUDGET,)))
+
+
+# --- a model's ideas ----------------------------------------------------------------------------------------
+
+
+def with_ideas(chat: Chat, journal: Journal | None = None) -> tuple[WithIdeas, Bench]:
+    bench = Bench(Replay(WORLD, 0), LIMIT, Journal() if journal is None else journal)
+    made = make_searcher("racing", Setup(SPACE, WORLD.questions, (BUDGET,), 0), chat)
+    assert isinstance(made, WithIdeas)
+    return made, bench
+
+
+def test_a_model_is_one_source_among_others(tmp_path: Path) -> None:
+    """What it names is drawn once more; what it costs is told; a search that is resumed asks it nothing."""
+    asked: list[str] = []
+
+    def chat(system: str, user: str) -> Reply:
+        asked.append(user)
+        return Reply(scripted(SPACE, BUDGET)(system, user).text, Usage(1, 300, 40))
+
+    path = tmp_path / "journal.jsonl"
+    journal = Journal(path)
+    made, bench = with_ideas(remembered(chat, journal), journal)
+    run_search(made, bench, most=60)
+    journal.close()
+    assert made.usage == Usage(len(asked), 300 * len(asked), 40 * len(asked)) and 0 < len(asked) <= TIMES
+    assert "JSON list" in asked[0] and '"score"' in asked[0]
+    first, times = made.recommend(BUDGET), len(asked)
+    kept = Journal(path)
+    again, replayed = with_ideas(remembered(chat, kept), kept)
+    run_search(again, replayed, most=60)
+    assert again.recommend(BUDGET) == first and len(asked) == times and replayed.paid == 0
+    assert again.usage == made.usage
+
+
+@pytest.mark.parametrize("said", ["", "[{]", '[{"first": {"model": "huge", "samples": 1}}]'])
+def test_a_model_that_says_nothing_usable_changes_nothing(said: str) -> None:
+    made, bench = with_ideas(lambda system, user: Reply(said))
+    run_search(made, bench, most=60)
+    assert made.recommend(BUDGET) == searched("racing")[0]
+
+
+def test_what_a_model_costs_is_within_the_limit_of_the_search() -> None:
+    space = Space(replace(SPACE.pipeline, unit="tokens"), SPACE.costs)
+    bench = Bench(Replay(replace(WORLD, pipeline=space.pipeline), 0), 1000.0)
+    bench.charge(Usage(1, 300, 40))
+    bench.charge(Usage(2, 600, 80))
+    assert bench.spent == bench.proposing == 680 and bench.left == 320

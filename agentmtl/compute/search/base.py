@@ -20,6 +20,7 @@ import numpy as np
 from agentmtl.compute.environment import Bench, Proposal, Result, Trial
 from agentmtl.compute.space import Choice, Space
 from agentmtl.errors import UsageError
+from agentmtl.schema import Usage
 
 CONFIDENCE = 0.9
 Z = 1.6448536269514722  # of a normal interval of that confidence
@@ -84,6 +85,7 @@ def run_search(
     refused = measured = 0
     while refused < REFUSALS and measured < most:
         proposal = searcher.ask(bench.left / (1 + RESERVE))
+        bench.charge(getattr(searcher, "usage", Usage()))  # of a model that was asked
         if proposal is None:
             break
         if bench.expected(proposal) * (1 + RESERVE) > bench.left:

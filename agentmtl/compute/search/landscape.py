@@ -13,6 +13,7 @@ posterior mean recommends.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import product
@@ -23,7 +24,7 @@ from numpy.typing import NDArray
 
 from agentmtl.compute.environment import Result, Trial
 from agentmtl.compute.search.base import Recommendation, Setup, Z
-from agentmtl.compute.space import Floats
+from agentmtl.compute.space import Choice, Floats
 from agentmtl.errors import UsageError
 
 Ints: TypeAlias = NDArray[np.int64]
@@ -81,6 +82,17 @@ class LandscapeSearch:
         place = self._choices.index(result.proposal.choice)
         questions = result.proposal.questions or tuple(range(self._setup.questions))
         self._seen[place] = dict(zip(questions, result.scores, strict=True))
+
+    def suggest(self, choices: Sequence[Choice]) -> None:
+        """Configurations of others: each is looked at once, and again where draws name it."""
+        known = {*self._seen, *self._queue}
+        places = [self._choices.index(c) for c in choices if c in self._choices]
+        self._queue = [*(p for p in dict.fromkeys(places) if p not in known), *self._queue]
+
+    def standing(self) -> list[tuple[Choice, float]]:
+        """What was looked at with what it is believed to be worth, the best first."""
+        mean = self._fitted().mean
+        return [(self._choices[p], float(mean[p])) for p in sorted(self._seen, key=lambda p: -mean[p])]
 
     def recommend(self, budget: float) -> Recommendation:
         self._space.check_budget(budget)

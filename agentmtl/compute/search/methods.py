@@ -7,7 +7,10 @@ from typing import TypeAlias
 
 from agentmtl.compute.pipeline import Pipeline
 from agentmtl.compute.search.base import Searcher, Setup
-from agentmtl.compute.search.language import Chat, LanguageSearch
+from agentmtl.compute.search.ideas import Chat, Proposer, WithIdeas
+from agentmtl.compute.search.landscape import LandscapeSearch
+from agentmtl.compute.search.language import LanguageSearch
+from agentmtl.compute.search.racing import RacingSearch
 from agentmtl.errors import UsageError
 
 Make: TypeAlias = Callable[[Setup], Searcher]
@@ -26,23 +29,29 @@ def default_method(pipeline: Pipeline) -> str:
 
 
 def make_searcher(method: str, setup: Setup, chat: Chat | None = None) -> Searcher:
-    """The searcher of that name. Raises UsageError for an unknown one, one that needs a chat model where none
-    is given, or a pipeline that it cannot search."""
+    """The searcher of that name. With a chat model, racing and landscape look at what it proposes too.
+
+    Raises UsageError for an unknown one, one that needs a chat model where none is given, or a pipeline that
+    it cannot search.
+    """
     if method in LANGUAGE:
         if chat is None:
             raise UsageError(f"The method {method} asks a chat model.", "Name one with --llm.")
         return LanguageSearch(setup, chat, zero_shot=method == "zero-shot")
     if method not in METHODS:
         raise UsageError(f"There is no method {method!r}.", f"Use one of: {', '.join(METHODS)}.")
-    return _maker(method)(setup)
+    made = _maker(method)(setup)
+    if chat is not None and isinstance(made, RacingSearch | LandscapeSearch):
+        return WithIdeas(made, Proposer(setup.space, max(setup.budgets), chat))
+    return made
 
 
 def _maker(method: str) -> Make:
-    from agentmtl.compute.search import bayesian, coordinate, evolution, landscape, nested, racing, simple
+    from agentmtl.compute.search import bayesian, coordinate, evolution, nested, simple
 
     makers: dict[str, Make] = {
-        "racing": racing.RacingSearch,
-        "landscape": landscape.LandscapeSearch,
+        "racing": RacingSearch,
+        "landscape": LandscapeSearch,
         "nested": nested.NestedKnapsack,
         "random": simple.random_search,
         "equal-split": simple.EqualSplit,

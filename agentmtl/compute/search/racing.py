@@ -12,6 +12,8 @@ One search serves every budget. No language model is needed.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from agentmtl.compute.environment import Draw, Proposal, Result
@@ -53,6 +55,23 @@ class RacingSearch:
         assert isinstance(draw, Draw)
         self.beliefs[draw.stage].add(draw.model, [one.answers for one in result.samples])
         self._changed.add(draw.stage)
+
+    def suggest(self, choices: Sequence[Choice]) -> None:
+        """Configurations of others: each of their models is given one sample more than it has."""
+        for choice in choices:
+            for stage, number in enumerate(choice):
+                model, place = self._space.option(stage, number)
+                belief, grid = self.beliefs[stage], self._space.stages[stage].samples
+                more, due = belief.drawn(model) + 1, {(d.stage, d.model) for d in self._queue}
+                if model in belief.reached and more <= grid[place] and (stage, model) not in due:
+                    self._queue.append(Draw(stage, model, more))
+
+    def standing(self) -> list[tuple[Choice, float]]:
+        """The frontier as it is believed to be, the best first."""
+        self._fit()
+        solved = self.solutions()
+        found = solved.choices[: solved.at(max(self._setup.budgets)) + 1].tolist()
+        return [(tuple(c), self.interval(tuple(c))[0]) for c in reversed(found)]
 
     def solutions(self) -> Solutions:
         """The frontier as it is believed to be."""
