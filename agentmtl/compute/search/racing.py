@@ -123,7 +123,7 @@ class RacingSearch:
             for (stage, model), lost in worth.items():
                 cost = self._each(stage, model) * self._setup.questions
                 share = self.beliefs[stage].learned(int(places[stage, model]), drawn[stage, model])
-                if spent + cost <= left:
+                if spent + cost <= left and drawn[stage, model] < self.beliefs[stage].reach[model]:
                     gains.append((lost * share / max(cost, 1e-300), cost, share, stage, model))
             if not gains:
                 break
