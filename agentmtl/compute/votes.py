@@ -24,6 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
 
 RIGHT, BLANK = 0, -1  # answers as numbers; wrong ones are 1, 2, …
 _NODES = 3  # of a prediction's quadrature: exact for up to 5 answers that tie, and more hardly ever do
@@ -138,15 +139,14 @@ def predicted(tally: Tally, prior: Prior, most: int) -> Floats:
     where ψ holds one new answer's counts below k, and k itself times s.
     """
     n = np.arange(most + 1)
-    nodes, weights = _quadrature(_NODES)
-    wins, tied = np.repeat(n[1:], _NODES), np.tile(nodes, most)
-    below = (n < wins[:, None]) + (n == wins[:, None]) * tied[:, None]  # (most · nodes, most + 1)
-    products = _unseen(below, prior, len(tally.wrong))
+    wins, tied, weights, begins = _rows(most)  # begins[k − 1]: the first row of k wins
+    below = (n < wins[:, None]) + (n == wins[:, None]) * tied[:, None]  # (rows, most + 1)
+    products = _unseen(below, begins, prior, len(tally.wrong))
     for count in tally.wrong:
-        products = _times(products, _urn(count - prior.spread, most) * below)
+        products = _times_below(products, _urn(count - prior.spread, most) * below, begins)
     if tally.blank:
         products = _times(products, np.broadcast_to(_urn(tally.blank, most), below.shape))
-    by_wins = (products.reshape(most, _NODES, most + 1) * weights[:, None]).sum(1)
+    by_wins = np.add.reduceat(products * weights[:, None], begins)  # (most, most + 1)
     right = _urn(tally.right + prior.weight * prior.right, most)
     won = np.zeros(most + 1)
     for k in n[1:]:
@@ -155,8 +155,20 @@ def predicted(tally: Tally, prior: Prior, most: int) -> Floats:
     return _kept(np.minimum(value, 1.0))
 
 
-def _unseen(below: Floats, prior: Prior, seen: int) -> Floats:
-    """The power series of all answers not yet seen, one a row of `below`."""
+@lru_cache(maxsize=64)
+def _rows(most: int) -> tuple[Ints, Floats, Floats, list[int]]:
+    """For k = 1 … most wins the nodes of ties, at most so many as (most − k) / k rivals with k each need:
+    wins, node and weight a row, and where each k begins."""
+    parts = [_quadrature(min((most - k) // k // 2 + 1, _NODES)) for k in range(1, most + 1)]
+    sizes = [len(nodes) for nodes, _ in parts]
+    wins = np.repeat(np.arange(1, most + 1), sizes)
+    begins = [0, *np.cumsum(sizes)[:-1].tolist()]
+    return wins, np.concatenate([p[0] for p in parts]), np.concatenate([p[1] for p in parts]), begins
+
+
+def _unseen(below: Floats, begins: list[int], prior: Prior, seen: int) -> Floats:
+    """The power series of all answers not yet seen, one a row of `below`; of k wins to the degree most − k,
+    which is what remains of the votes."""
     most = below.shape[1] - 1
     x = np.arange(1, most + 1)
     one = np.concatenate([[1.0], np.cumprod((x[1:] - 1 - prior.spread) / x[1:])])  # of one new answer
@@ -166,7 +178,8 @@ def _unseen(below: Floats, prior: Prior, seen: int) -> Floats:
     series[:, 0] = 1
     for m in x:  # m · e_m = Σ (new · x + spread · (m − x)) · ψ_x · e_(m − x)
         pull = new * x[:m] + prior.spread * (m - x[:m])
-        series[:, m] = (psi[:, :m] * pull * series[:, m - 1 :: -1][:, :m]).sum(1) / m
+        rows = begins[most - m]  # those of at most so many wins
+        series[:rows, m] = (psi[:rows, :m] * pull * series[:rows, m - 1 :: -1][:, :m]).sum(1) / m
     return series
 
 
@@ -182,6 +195,17 @@ def _times(products: Floats, factor: Floats) -> Floats:
     out = np.zeros_like(products)
     for x in range(min(factor.shape[1], degree)):
         out[:, x:] += factor[:, x, None] * products[:, : degree - x]
+    return out
+
+
+def _times_below(products: Floats, factor: Floats, begins: list[int]) -> Floats:
+    """`_times` where rows of k wins begin at begins[k − 1] and the factor of k wins ends with degree k: right
+    to the degree most − k, which is what remains of the votes, at a quarter of the work."""
+    most = products.shape[1] - 1
+    out = np.zeros_like(products)
+    for x in range(most // 2 + 1):
+        first, stop = begins[max(x, 1) - 1], most - max(x, 1) + 1
+        out[first:, x:stop] += factor[first:, x, None] * products[first:, : stop - x]
     return out
 
 

@@ -78,26 +78,24 @@ def _stage_kernel(samples: tuple[int, ...], models: int, length: float, alike: f
 @dataclass(frozen=True, slots=True, eq=False)
 class Scores:
     """What was measured: the places of the configurations `seen`, and their scores by question around their
-    mean, (seen, questions), NaN where a question was not asked."""
+    mean, (seen, questions), NaN where a question was not asked. `patterns`: configurations and the questions
+    that exactly they were asked."""
 
     seen: list[int]
     rest: Floats
     level: float
     variance: float
+    patterns: list[tuple[Ints, Ints]]
 
     @classmethod
     def of(cls, seen: list[int], table: Floats) -> Scores:
-        level = float(np.nanmean(table))
-        return cls(seen, table - level, level, max(float(np.nanmean((table - level) ** 2)), 1e-6))
-
-    @property
-    def patterns(self) -> list[tuple[Ints, Ints]]:
-        """Configurations and the questions that exactly they were asked."""
-        asked = ~np.isnan(self.rest)
+        level, asked = float(np.nanmean(table)), ~np.isnan(table)
         found: dict[bytes, list[int]] = {}
         for question in np.flatnonzero(asked.any(0)).tolist():
             found.setdefault(asked[:, question].tobytes(), []).append(question)
-        return [(np.flatnonzero(asked[:, part[0]]), np.array(part)) for part in found.values()]
+        patterns = [(np.flatnonzero(asked[:, part[0]]), np.array(part)) for part in found.values()]
+        spread = max(float(np.nanmean((table - level) ** 2)), 1e-6)
+        return cls(seen, table - level, level, spread, patterns)
 
 
 class Process:
@@ -154,9 +152,9 @@ class Process:
     @cached_property
     def _root(self) -> Floats:
         """Of the precision."""
-        values, vectors = np.linalg.eigh(self._precision)
-        root: Floats = vectors * np.sqrt(np.maximum(values, 0.0))
-        return root
+        least = 1e-9 * float(np.trace(self._precision)) / len(self._precision)
+        root = np.linalg.cholesky(self._precision + least * np.eye(len(self._precision)))
+        return np.asarray(root, np.float64)
 
     def _prior(self, rng: np.random.Generator, count: int) -> Floats:
         """(count, choices)"""
