@@ -20,7 +20,7 @@ from agentmtl.compute.space import Choice, Floats
 from agentmtl.errors import UsageError
 
 MOST = 20_000  # configurations
-FIRST = 12  # questions of a first look
+FIRST = 32  # questions of a first look
 CLOSING = 0.4  # of the limit left: from here on the best that is expected is measured on all questions
 GROWN = 1.5  # times as many scores, and the form of the kernel is fitted anew
 TIED, SURE, DRAWS = 0.005, 0.9, 200
