@@ -37,8 +37,8 @@ METHODS = (
 
 
 def shares(table: Table, budget: float, limit: float, method: str, seeds: int) -> tuple[list[float], float]:
-    """Of every seed the share of the best within the budget; how often the interval holds the mean on the
-    questions searched."""
+    """Of every seed the share of the best within the budget; how often the interval holds the mean over all
+    questions, of which half were searched."""
     means = table.scores.mean(1)
     inside = [
         c for c in np.ndindex(*(cost.size for cost in table.space.costs)) if table.space.cost(c) <= budget
@@ -56,7 +56,7 @@ def shares(table: Table, budget: float, limit: float, method: str, seeds: int) -
             found.append(0.0)
             continue
         found.append(float(means[table.place(best.choice)] / top))
-        held.append(best.low <= part.scores[table.place(best.choice)].mean() <= best.high)
+        held.append(best.low <= means[table.place(best.choice)] <= best.high)
     return found, float(np.mean(held)) if held else 0.0
 
 

@@ -20,7 +20,7 @@ from agentmtl.compute.space import Choice, Floats
 from agentmtl.errors import UsageError
 
 MOST = 20_000  # configurations
-FIRST = 32  # questions of a first look
+FIRST, LEAST, LOOKS = 32, 8, 14  # questions of a first look: fewer where not so many a budget can be paid
 CLOSING = 0.4  # of the limit left: from here on the best that is expected is measured on all questions
 GROWN = 1.5  # times as many scores, and the form of the kernel is fitted anew
 TIED, SURE, DRAWS = 0.005, 0.9, 200
@@ -49,11 +49,13 @@ class LandscapeSearch:
         self._grid = Grid(np.array(self._choices, np.int64), grids)
         self._form = Form()
         self._fitted_on = 0  # scores
-        self._limit, self._closing = 0.0, False
+        self._limit, self._first, self._closing = 0.0, FIRST, False
         self._queue = self._start()
 
     def ask(self, left: float) -> Trial | None:
-        self._limit = max(self._limit, left)
+        if not self._limit:
+            looks = left / (LOOKS * len(self._setup.budgets) * float(np.median(self._costs)))
+            self._limit, self._first = left, int(np.clip(looks, LEAST, FIRST))
         self._closing = left < CLOSING * self._limit
         while True:
             if not self._queue:
@@ -63,7 +65,7 @@ class LandscapeSearch:
             place = self._queue.pop(0)
             had = len(self._seen.get(place, ()))
             if had < self._setup.questions:
-                wanted = min(max(2 * had, FIRST), self._setup.questions)
+                wanted = min(max(2 * had, self._first), self._setup.questions)
                 wanted = self._setup.questions if self._closing else wanted
                 return Trial(self._choices[place], tuple(self._order[:wanted]))
 
@@ -88,7 +90,7 @@ class LandscapeSearch:
         self._space.check_budget(budget)
         inside = self._within(budget)
         model = self._fitted()
-        mean, spread = model.mean, Z * model.deviation
+        mean, spread = model.mean, Z * np.sqrt(model.deviation**2 + model.sampling)
         draws = model.draws(np.random.default_rng(self._setup.seed), DRAWS)
         best = self._best(inside, mean, draws)
         close = draws[:, inside] >= draws[:, [best]] - TIED * max(mean[best], 1e-9)

@@ -140,6 +140,12 @@ class Process:
         deviation: Floats = np.sqrt(np.maximum(left, 1e-12))
         return deviation
 
+    @property
+    def sampling(self) -> float:
+        """The variance that a mean over these questions has for being over these and not others like them."""
+        asked = int((~np.isnan(self._scores.rest)).any(0).sum())
+        return self._scores.variance * sum(self._form.taste) / asked
+
     def draws(self, rng: np.random.Generator, count: int) -> Floats:
         """(count, choices) qualities drawn from the posterior: draws of the prior, moved to what was seen."""
         prior = self._prior(rng, count)
