@@ -10,7 +10,6 @@ those of the probes themselves.
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from agentmtl.compute.replay import UNREAD, Traces
+from agentmtl.compute.replay import UNREAD, Traces, read_told
 from agentmtl.compute.votes import BLANK, RIGHT
 from agentmtl.errors import UsageError
 
@@ -73,7 +72,7 @@ def settled(said: Ints, agree: int) -> int | None:
 
 def read_probed(traces: Path, probes: Path) -> Probed:
     """Raises UsageError for a file that is not there, is no such recording, or of other traces."""
-    told, asked = _read(traces), _read(probes)
+    told, asked = read_told(traces), read_told(probes)
     try:
         if len(told["questions"]) != len(asked["questions"]):
             raise UsageError(f"{probes} is of other questions than {traces}.", _HINT)
@@ -97,13 +96,3 @@ def _question(
     if len(probes) != len(answers):
         raise UsageError(f"{path} has {len(probes)} traces for {len(answers)}.", _HINT)
     return answers, [int(tokens) for _, tokens in told["traces"]], probes
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        told: dict[str, Any] = json.loads(path.read_text("utf-8"))
-    except OSError as error:
-        raise UsageError(f"{path} cannot be read: {error.strerror}.", _HINT) from None
-    except ValueError:
-        raise UsageError(f"{path} is no JSON.", _HINT) from None
-    return told

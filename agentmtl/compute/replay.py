@@ -66,12 +66,7 @@ class Traces:
 
 def read_traces(path: Path) -> Traces:
     """Raises UsageError for a file that is not there or no recording of traces."""
-    try:
-        told = json.loads(path.read_text("utf-8"))
-    except OSError as error:
-        raise UsageError(f"{path} cannot be read: {error.strerror}.", _HINT) from None
-    except ValueError:
-        raise UsageError(f"{path} is no JSON.", _HINT) from None
+    told = read_told(path)
     try:
         rows = [_numbered(one["gold"], one["traces"]) for one in told["questions"]]
         answers, tokens = (np.array([row[n] for row in rows], np.int64) for n in (0, 1))
@@ -81,6 +76,17 @@ def read_traces(path: Path) -> Traces:
     if answers.ndim != 2 or not answers.size or (tokens < 0).any():
         raise UsageError(f"{path} does not hold as many traces for every question.", _HINT)
     return Traces(model, name, answers, tokens)
+
+
+def read_told(path: Path) -> dict[str, Any]:
+    """The JSON of a recording. Raises UsageError where it cannot be read."""
+    try:
+        told: dict[str, Any] = json.loads(path.read_text("utf-8"))
+    except OSError as error:
+        raise UsageError(f"{path} cannot be read: {error.strerror}.", _HINT) from None
+    except ValueError:
+        raise UsageError(f"{path} is no JSON.", _HINT) from None
+    return told
 
 
 def _numbered(gold: str, traces: Sequence[Sequence[Any]]) -> tuple[list[int], list[int]]:

@@ -107,7 +107,9 @@ class Archive:
     results: dict[Choice, Result] = field(default_factory=dict)
 
     def add(self, result: Result) -> None:
-        if isinstance(result.proposal, Trial):
+        """A trial that the limit ended on some of the questions does not compare with the others; it counts
+        where there is no other."""
+        if isinstance(result.proposal, Trial) and (result.proposal.questions is None or not self.results):
             self.results[result.proposal.choice] = result
 
     def within(self, budget: float) -> list[tuple[float, float, Choice]]:
