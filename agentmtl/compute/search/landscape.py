@@ -118,11 +118,12 @@ class LandscapeSearch:
     # --- what to measure next ---------------------------------------------------------------------------
 
     def _start(self) -> list[int]:
-        """A few configurations within each budget, as chance draws them."""
+        """A few configurations far apart: the dearest within each budget, and what chance draws."""
         found: list[int] = []
         for budget in self._setup.budgets:
             inside = self._within(budget)
-            found += self._rng.choice(inside, min(4, len(inside)), replace=False).tolist()
+            found.append(int(inside[self._costs[inside].argmax()]))
+            found += self._rng.choice(inside, min(3, len(inside)), replace=False).tolist()
         return list(dict.fromkeys(found))
 
     def _next(self) -> list[int]:
