@@ -247,7 +247,7 @@ def test_any_history_answers_like_a_fresh_build() -> None:
     run_state_machine_as_test(
         StoreMachine,
         settings=settings(
-            max_examples=30,
+            max_examples=16,
             stateful_step_count=14,
             deadline=None,
             derandomize=True,
