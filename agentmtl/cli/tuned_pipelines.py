@@ -69,13 +69,11 @@ def _asked(
 ) -> Environment:
     """An agent over the set's own documents, with the experts that the pipeline names."""
     from agentmtl.compute.asking import Asked, piloted
-    from agentmtl.evaluate.datasets import read_set, sample
+    from agentmtl.evaluate.datasets import answered, read_set
     from agentmtl.evaluate.indexes import index_for
 
     found = read_set(data)
-    questions = sample([q for q in found.questions if q.answers and q.answerable], limit, seed)
-    if not questions:
-        raise UsageError(f"{data} has no questions with answers.", "Give a set such as hotpotqa.")
+    questions = answered(found, limit, seed)
     ask = asking(pipeline, index_for(found, indexes, backend=settings.backend), settings)
     return Asked(pipeline, questions, ask, piloted(pipeline, questions[:PILOT], ask))
 
@@ -107,6 +105,7 @@ def asking(pipeline: Pipeline, index: Index, settings: Settings) -> Ask:
 
 def _experts(pipeline: Pipeline, index: Index, settings: Settings) -> list[Expert]:
     """Those whom the stages name, opened once."""
+    from agentmtl.agent.looking import EMBEDDED as HOPS
     from agentmtl.experts.default import embedded_expert
     from agentmtl.experts.prompting import prompts_in
     from agentmtl.experts.registry import Registry
@@ -126,7 +125,7 @@ def _experts(pipeline: Pipeline, index: Index, settings: Settings) -> list[Exper
                     entries[name], encoder, settings.backend, prompts_in(settings.prompts), index.tasks
                 )
             )
-        elif name != "embedded":
+        elif name != HOPS:
             raise UsageError(
                 f"No expert is registered as {name!r}.", "Add it: agentmtl experts add, or see experts list."
             )

@@ -79,7 +79,7 @@ def piloted(pipeline: Pipeline, items: Sequence[Question], ask: Ask) -> tuple[Fl
 
     Raises what `ask` raises: a pipeline that fails at once is not worth a search.
     """
-    first = {stage.name: _share(pipeline, place, 0, 0) for place, stage in enumerate(pipeline.stages)}
+    first = {stage.name: pipeline.share(place, 0, 0) for place, stage in enumerate(pipeline.stages)}
 
     def cost(shares: dict[str, Share]) -> float:
         asked = [ask(item, Allocation(shares)) for item in items]
@@ -93,12 +93,7 @@ def piloted(pipeline: Pipeline, items: Sequence[Question], ask: Ask) -> tuple[Fl
         table = np.full((len(stage.models), len(stage.samples)), part)
         for model, samples in np.ndindex(*table.shape):
             if model or samples:
-                more = cost({**first, stage.name: _share(pipeline, place, model, samples)}) - whole
+                more = cost({**first, stage.name: pipeline.share(place, model, samples)}) - whole
                 table[model, samples] = max(part + more, least)
         found.append(np.maximum.accumulate(table, axis=1))
     return tuple(found)
-
-
-def _share(pipeline: Pipeline, place: int, model: int, samples: int) -> Share:
-    stage = pipeline.stages[place]
-    return Share(stage.models[model], stage.samples[samples], stage.aggregator)

@@ -24,7 +24,7 @@ from agentmtl.compute.pipeline import Pipeline
 from agentmtl.compute.space import Floats
 from agentmtl.errors import UsageError
 from agentmtl.evaluate.answer_metrics import f1
-from agentmtl.evaluate.datasets import Question, read_set, sample
+from agentmtl.evaluate.datasets import Question, answered, read_set
 from agentmtl.evaluate.indexes import index_for
 from agentmtl.experts.reader import ReaderExpert
 from agentmtl.retrieval.hits import Hits
@@ -51,9 +51,7 @@ def embedded(
     if head is None:
         raise UsageError("This installation has no reader.", "Make one: agentmtl train reader")
     found = read_set(data)
-    questions = sample([q for q in found.questions if q.answers and q.answerable], limit, seed)
-    if not questions:
-        raise UsageError(f"{data} has no questions with answers.", "Give a set such as hotpotqa.")
+    questions = answered(found, limit, seed)
     retriever = index_for(found, index_root, backend=backend).retriever
     stages = calls(retriever, load_reranker(backend=backend), open_head(head, backend))
     return Live(PIPELINE, questions, stages, quality, pilot(PIPELINE, stages, questions[:PILOT]))

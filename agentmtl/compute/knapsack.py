@@ -32,8 +32,12 @@ class Solutions:
         return bisect_right(self.costs, budget * (1 + SLACK)) - 1
 
     def choice(self, budget: float) -> Choice | None:
-        place = self.at(budget)
-        return None if place < 0 else tuple(int(n) for n in self.choices[place])
+        found = self.within(budget)
+        return found[-1] if found else None
+
+    def within(self, budget: float) -> list[Choice]:
+        """All within a budget, the cheapest first."""
+        return [tuple(row) for row in self.choices[: self.at(budget) + 1].tolist()]
 
 
 def solve(costs: Sequence[Floats], values: Sequence[Floats], combine: str = "product") -> Solutions:

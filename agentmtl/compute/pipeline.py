@@ -29,7 +29,7 @@ from typing import Any, Literal, TypeAlias, get_args
 
 from agentmtl.compute.cost import ModelCost, Unit, as_unit, parse_models
 from agentmtl.errors import UsageError
-from agentmtl.schema import Stage
+from agentmtl.schema import Share, Stage
 
 Combine: TypeAlias = Literal["product", "mean", "end"]
 COMBINES: tuple[Combine, ...] = get_args(Combine)
@@ -68,6 +68,11 @@ class Pipeline:
         for stage in self.stages:
             size *= len(stage.models) * len(stage.samples)
         return size
+
+    def share(self, stage: int, model: int, samples: int) -> Share:
+        """What a stage is given, by the places of the model and of the number of samples."""
+        one = self.stages[stage]
+        return Share(one.models[model], one.samples[samples], one.aggregator)
 
     def stage(self, name: str) -> Stage:
         """Raises UsageError where there is none of that name."""

@@ -17,8 +17,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from agentmtl.compute.replay import UNREAD, Traces, read_told
-from agentmtl.compute.votes import BLANK, RIGHT
+from agentmtl.compute.replay import Traces, number, numbered, read_told
+from agentmtl.compute.votes import BLANK
 from agentmtl.errors import UsageError
 
 Ints = NDArray[np.int64]
@@ -50,13 +50,12 @@ class Settled:
         if not self.agree:
             return answers, tokens
         for question, traces in enumerate(probed.probes):
-            for number, said in enumerate(traces):
+            for trace, said in enumerate(traces):
                 last = settled(said, self.agree)
-                tokens[question, number] += self.each * len(said[:last])
                 if last is not None:
-                    whole = tokens[question, number] - self.each * last
-                    tokens[question, number] = min(last * probed.interval, whole) + self.each * last
-                    answers[question, number] = said[last - 1]
+                    tokens[question, trace] = min(last * probed.interval, tokens[question, trace])
+                    answers[question, trace] = said[last - 1]
+                tokens[question, trace] += self.each * len(said[:last])
         return answers, tokens
 
 
@@ -89,10 +88,9 @@ def _question(
     told: dict[str, Any], asked: dict[str, Any], path: Path
 ) -> tuple[list[int], list[int], tuple[Ints, ...]]:
     """Answers, tokens and probes of one question's traces."""
-    numbers = {UNREAD: BLANK, str(told["gold"]): RIGHT}
-    answers = [numbers.setdefault(str(answer), len(numbers) - 1) for answer, _ in told["traces"]]
-    named = np.array([numbers.setdefault(str(a), len(numbers) - 1) for a in asked["answers"]], np.int64)
+    answers, tokens, numbers = numbered(told["gold"], told["traces"])
+    named = np.array([number(numbers, answer) for answer in asked["answers"]], np.int64)
     probes = tuple(named[np.array(one, np.int64)] for one in asked["probes"])
     if len(probes) != len(answers):
         raise UsageError(f"{path} has {len(probes)} traces for {len(answers)}.", _HINT)
-    return answers, [int(tokens) for _, tokens in told["traces"]], probes
+    return answers, tokens, probes

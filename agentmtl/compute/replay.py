@@ -68,7 +68,7 @@ def read_traces(path: Path) -> Traces:
     """Raises UsageError for a file that is not there or no recording of traces."""
     told = read_told(path)
     try:
-        rows = [_numbered(one["gold"], one["traces"]) for one in told["questions"]]
+        rows = [numbered(one["gold"], one["traces"]) for one in told["questions"]]
         answers, tokens = (np.array([row[n] for row in rows], np.int64) for n in (0, 1))
         model, name = str(told["model"]), str(told["set"])
     except (KeyError, TypeError, ValueError) as error:
@@ -89,11 +89,16 @@ def read_told(path: Path) -> dict[str, Any]:
     return told
 
 
-def _numbered(gold: str, traces: Sequence[Sequence[Any]]) -> tuple[list[int], list[int]]:
-    """Answers as numbers in the order in which they first come, and tokens."""
+def numbered(gold: str, traces: Sequence[Sequence[Any]]) -> tuple[list[int], list[int], dict[str, int]]:
+    """Answers as numbers in the order in which they first come, tokens, and the number of each answer."""
     numbers = {UNREAD: BLANK, str(gold): RIGHT}
-    answers = [numbers.setdefault(str(answer), len(numbers) - 1) for answer, _ in traces]
-    return answers, [int(tokens) for _, tokens in traces]
+    answers = [number(numbers, answer) for answer, _ in traces]
+    return answers, [int(tokens) for _, tokens in traces], numbers
+
+
+def number(numbers: dict[str, int], answer: object) -> int:
+    """That of an answer; a new one has the next."""
+    return numbers.setdefault(str(answer), len(numbers) - 1)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

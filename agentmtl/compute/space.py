@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from agentmtl.compute.pipeline import Pipeline
 from agentmtl.errors import UsageError
-from agentmtl.schema import Allocation, Share, Stage
+from agentmtl.schema import Allocation, Stage
 
 Floats: TypeAlias = NDArray[np.float64]
 Choice: TypeAlias = tuple[int, ...]
@@ -88,11 +88,12 @@ class Space:
         return float(sum(cost.flat[n] for cost, n in zip(self.costs, choice, strict=True)))
 
     def allocation(self, choice: Choice) -> Allocation:
-        shares = {}
-        for place, (stage, number) in enumerate(zip(self.stages, choice, strict=True)):
-            model, samples = self.option(place, number)
-            shares[stage.name] = Share(stage.models[model], stage.samples[samples], stage.aggregator)
-        return Allocation(shares)
+        return Allocation(
+            {
+                stage.name: self.pipeline.share(place, *self.option(place, number))
+                for place, (stage, number) in enumerate(zip(self.stages, choice, strict=True))
+            }
+        )
 
     def choice(self, allocation: Allocation) -> Choice:
         """Raises UsageError for an allocation that is none of the space."""

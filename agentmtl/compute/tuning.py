@@ -16,7 +16,7 @@ import numpy as np
 from agentmtl.compute.environment import Bench, Environment, Result
 from agentmtl.compute.frontier import Frontier, Point
 from agentmtl.compute.journal import Journal
-from agentmtl.compute.search.base import Recommendation, Searcher, Setup, run_search
+from agentmtl.compute.search.base import Recommendation, Searcher, Setup, proposing, run_search
 from agentmtl.compute.search.ideas import Chat, WithIdeas
 from agentmtl.compute.search.methods import default_method, make_searcher
 from agentmtl.compute.search.racing import RacingSearch
@@ -125,7 +125,7 @@ def tune(
     frontier = frontier_of(searcher, space, max(budgets))
     return Tuned(
         name, space, tuple(budgets), found, frontier, bench.spent, bench.paid, measured, bench.failed,
-        getattr(searcher, "usage", Usage()), tuple(steps),
+        proposing(searcher), tuple(steps),
     )  # fmt: skip
 
 
@@ -142,9 +142,7 @@ def frontier_of(searcher: Searcher, space: Space, most: float) -> Frontier:
     if isinstance(searcher, WithIdeas):
         return frontier_of(searcher.search, space, most)
     if isinstance(searcher, RacingSearch):
-        solved = searcher.solutions()
-        found = [tuple(int(n) for n in row) for row in solved.choices[: solved.at(most) + 1]]
-        points = [(choice, *searcher.interval(choice)) for choice in found]
+        points = [(choice, *searcher.interval(choice)) for choice in searcher.solutions().within(most)]
     else:
         points = []
         for budget in np.geomspace(space.cheapest, most, FRONTIER_POINTS):

@@ -283,3 +283,14 @@ def sample(items: Sequence[_Item], limit: int | None, seed: int) -> tuple[_Item,
         return tuple(items)
     chosen = sorted(Random(f"agentmtl-sample:{seed}").sample(range(len(items)), limit))
     return tuple(items[i] for i in chosen)
+
+
+def answered(found: DataSet, limit: int | None, seed: int) -> tuple[Question, ...]:
+    """`sample` of the questions that have answers, in documents that hold them.
+
+    Raises UsageError where there are none.
+    """
+    questions = sample([q for q in found.questions if q.answers and q.answerable], limit, seed)
+    if not questions:
+        raise UsageError(f"{found.name} has no questions with answers.", "Give a set such as hotpotqa.")
+    return questions

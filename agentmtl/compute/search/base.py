@@ -85,7 +85,7 @@ def run_search(
     refused = measured = 0
     while refused < REFUSALS and measured < most:
         proposal = searcher.ask(bench.left / (1 + RESERVE))
-        bench.charge(getattr(searcher, "usage", Usage()))  # of a model that was asked
+        bench.charge(proposing(searcher))
         if proposal is None:
             break
         if bench.expected(proposal) * (1 + RESERVE) > bench.left:
@@ -96,6 +96,12 @@ def run_search(
         searcher.tell(result)
         told(result, bench)
     return measured
+
+
+def proposing(searcher: Searcher) -> Usage:
+    """What the model that a searcher asks has cost; nothing for one that asks none."""
+    usage: Usage = getattr(searcher, "usage", Usage())
+    return usage
 
 
 @dataclass(slots=True)

@@ -49,6 +49,7 @@ class LandscapeSearch:
         self._grid = Grid(np.array(self._choices, np.int64), grids)
         self._form = Form()
         self._fitted_on = 0  # scores
+        self._process: Process | None = None
         self._limit, self._first, self._closing = 0.0, FIRST, False
         self._queue = self._start()
 
@@ -74,6 +75,7 @@ class LandscapeSearch:
         place = self._choices.index(result.proposal.choice)
         questions = result.proposal.questions or tuple(range(self._setup.questions))
         self._seen[place] = dict(zip(questions, result.scores, strict=True))
+        self._process = None
 
     def suggest(self, choices: Sequence[Choice]) -> None:
         """Configurations of others: each is looked at once, and again where draws name it."""
@@ -141,8 +143,14 @@ class LandscapeSearch:
     # --- the model --------------------------------------------------------------------------------------
 
     def _fitted(self) -> Process:
+        """The process given all scores so far."""
         if not self._seen:
             raise UsageError("The search measured nothing.", "Let it cost more: --search-budget.")
+        if self._process is None:
+            self._process = self._made()
+        return self._process
+
+    def _made(self) -> Process:
         seen = sorted(self._seen)
         table = np.full((len(seen), self._setup.questions), np.nan)
         for row, place in enumerate(seen):

@@ -16,7 +16,7 @@ Draws: Wilson et al., "Efficiently sampling functions from Gaussian process post
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import astuple, dataclass, fields, replace
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from typing import Any, TypeAlias
 
@@ -202,7 +202,7 @@ def fitted(grid: Grid, form: Form, scores: Scores) -> Form:
     for one, values in zip(fields(Form), _VALUES.values(), strict=True):
         for value in values:
             other = replace(form, **{one.name: value})
-            if astuple(other) != astuple(form):
+            if other != form:
                 evidence = Process(grid, other, scores).evidence
                 form, best = (other, evidence) if evidence > best else (form, best)
     return form

@@ -69,9 +69,8 @@ class RacingSearch:
     def standing(self) -> list[tuple[Choice, float]]:
         """The frontier as it is believed to be, the best first."""
         self._fit()
-        solved = self.solutions()
-        found = solved.choices[: solved.at(max(self._setup.budgets)) + 1].tolist()
-        return [(tuple(c), self.interval(tuple(c))[0]) for c in reversed(found)]
+        found = self.solutions().within(max(self._setup.budgets))
+        return [(choice, self.interval(choice)[0]) for choice in reversed(found)]
 
     def solutions(self) -> Solutions:
         """The frontier as it is believed to be."""
@@ -177,9 +176,8 @@ class RacingSearch:
 
     def _tied(self, best: Choice, solved: Solutions, budget: float) -> list[Choice]:
         """The choices that are surely as good as the best, the cheapest first."""
-        cheaper = solved.choices[: solved.at(budget) + 1].tolist()
         near = [c for c in self._space.neighbours(best) if self._space.cost(c) <= budget]
-        candidates = list(dict.fromkeys([best, *near, *(tuple(c) for c in cheaper)]))
+        candidates = list(dict.fromkeys([best, *near, *solved.within(budget)]))
         draws = self._draws(self._setup.rng)
         top = np.array([self._quality(best, curves) for curves in draws])
         sure = []
