@@ -32,8 +32,8 @@ class Solutions:
         return bisect_right(self.costs, budget * (1 + SLACK)) - 1
 
     def choice(self, budget: float) -> Choice | None:
-        found = self.within(budget)
-        return found[-1] if found else None
+        place = self.at(budget)
+        return None if place < 0 else tuple(self.choices[place].tolist())
 
     def within(self, budget: float) -> list[Choice]:
         """All within a budget, the cheapest first."""
