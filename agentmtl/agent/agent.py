@@ -17,7 +17,7 @@ from agentmtl.agent.compose import COMPOSED
 from agentmtl.agent.conversation import Session, turn_of
 from agentmtl.agent.flow import flow
 from agentmtl.agent.journal import Journal
-from agentmtl.agent.looking import check_models, looking, reading
+from agentmtl.agent.looking import Leveled, Plan, check_models, looking, reading
 from agentmtl.agent.reward import Reward, shipped_reward
 from agentmtl.agent.runs import Runs
 from agentmtl.agent.stages import Escalates, Stages
@@ -48,7 +48,8 @@ class Agent:
     `expert`: an expert, or the name of an embedded one (`agentmtl.experts.default`); `experts`: others, among
     whom the `decider` chooses, and to whom a `cascade` passes a question on. `allocation`: which expert and
     how many samples each stage gets (`agentmtl.agent.pipeline.PIPELINE`): `Allocation({"sample":
-    Share(samples=8, aggregator="weighted")})`. With a chat model, queries of later hops are its own, unless
+    Share(samples=8, aggregator="weighted")})`, or several by difficulty (`read_by_difficulty`), of which each
+    question gets that of its level. With a chat model, queries of later hops are its own, unless
     the stage "hop" is given to "embedded".
 
     `judge` reads the chains of the hop search: one, "none", "auto" (the head that comes with the package) or
@@ -68,7 +69,7 @@ class Agent:
         experts: Sequence[Expert] = (),
         decider: Decider | None = None,
         cascade: Escalates | None = None,
-        allocation: Allocation | None = None,
+        allocation: Allocation | Leveled | None = None,
         judge: Judge | str = NONE,
         hop_model: HopModel | None = None,
         reward: Reward | None = None,
@@ -82,20 +83,24 @@ class Agent:
             raise UsageError(
                 f"hops must be 1 to {MAX_HOPS}, not {hops}.", "Leave it out for the default of 2."
             )
-        self._index, allocation = index, allocation or Allocation()
+        self._index, self._budget = index, budget or Budget()
         if isinstance(expert, str):
             expert = embedded_expert(expert, index.settings.encoder, backend)
-        asked = [reading(one, allocation) for one in (expert, *experts)]
-        self.expert, self.experts = asked[0], {one.name: one for one in asked}
-        self._allocation, self._budget = self._checked(allocation), budget or Budget()
-        found = looking(HopSettings(hops=hops), allocation, backend)
-        follows = found.search.hops > 1 and any(one.needs == "passages" for one in self.experts.values())
-        read_by: Judge | None
-        if isinstance(judge, str):
-            read_by = embedded_judge(judge, index.settings.encoder, backend) if follows else None
+        if allocation is None or isinstance(allocation, Allocation):
+            self._leveled, allocations = None, [allocation or Allocation()]
         else:
-            read_by = judge
-        self._looking = replace(found, search=replace(found.search, judge=read_by))
+            self._leveled, allocations = allocation, list(allocation.allocations)
+            if allocation.encoder != index.settings.encoder.weights:
+                raise UsageError(
+                    "The allocation guesses difficulty from vectors of another encoder than the index's.",
+                    "Tune over an index of this encoder, or leave --average out.",
+                )
+        asked, search = [expert, *experts], HopSettings(hops=hops)
+        self._plans = _plans(
+            [_plan(one, asked, search, backend) for one in allocations], judge, index, backend
+        )
+        self.experts = self._plans[0].experts
+        self.expert = self.experts[expert.name]
         self._hop_model, self._prompts = hop_model, prompts or Prompts()
         self._reward = reward or shipped_reward()
         self._decider, self._cascade = decider, cascade
@@ -160,11 +165,14 @@ class Agent:
             )
         return Session(self, name, [turn_of(answer) for answer in self._journal.answers_of(name)])
 
-    def stages(self, told: Callable[[Step], None] = lambda step: None) -> Stages:
+    def stages(self, told: Callable[[Step], None] = lambda step: None, question: str = "") -> Stages:
         """The steps of an answer over one generation of the index, for `flow.flow` or
-        `graph.compile_graph`."""
+        `graph.compile_graph`; as the allocation for the level of the `question` has them, where there are
+        several."""
+        level = self._level(question)
+        plan = self._plans[level or 0]
         return Stages(
-            self._index.retriever, self.experts, self.expert.name, self._looking, self._allocation,
+            self._index.retriever, plan.experts, self.expert.name, plan.looking, plan.allocation, level,
             self.threshold_of, self._decider, self._cascade, self._hop_model, self._reward, self._prompts,
             self._task, self._demonstrations, told,
         )  # fmt: skip
@@ -175,14 +183,14 @@ class Agent:
         shows = getattr(self.expert, "messages", None)
         if shows is None:
             return []
-        evidence = self.stages().evidence(question.strip(), where, self.expert)
+        evidence = self.stages(question=question).evidence(question.strip(), where, self.expert)
         return [(message.type, str(message.text)) for message in shows(question.strip(), evidence)]
 
     def _ask(
         self, question: str, where: str | None, session: Session | None, run: str, listener: Listener | None
     ) -> Answer:
         first, calls = _first(question, where, session), list[Call]()
-        stages = self.stages(listener.step) if listener else self.stages()
+        stages = self.stages(listener.step if listener else _unheard, question)
         opened = self._opener(calls, listener)
         if run:
             state = self._runs.run(stages, run, first, opened)
@@ -196,7 +204,7 @@ class Agent:
         self, question: str, where: str | None, session: Session | None, run: str, listener: Listener | None
     ) -> Answer:
         first, calls = _first(question, where, session), list[Call]()
-        stages = self.stages(listener.step) if listener else self.stages()
+        stages = self.stages(listener.step if listener else _unheard, question)
         opened = self._opener(calls, listener)
         if run:
             state = await self._runs.arun(stages, run, first, opened)
@@ -217,13 +225,44 @@ class Agent:
             name = session.name if session else ""
             self._journal.add(self._index.folder, state["answer"], state["evidence"], calls, name)
 
-    def _checked(self, allocation: Allocation) -> Allocation:
-        """Raises UsageError for what would be refused only after samples were paid for."""
-        name = allocation.of("sample").aggregator
-        if name not in COMPOSED:
-            aggregator(name, lambda candidates: [0.0] * len(candidates))
-        check_models(allocation, self.experts)
-        return allocation
+    def _level(self, question: str) -> int | None:
+        """Of a question's difficulty; None where one allocation serves all."""
+        if self._leveled is None:
+            return None
+        return self._leveled.level(self._index.retriever.encode_queries([question.strip()])[0])
+
+
+def _unheard(step: Step) -> None:
+    """Nobody listens."""
+
+
+def _plan(allocation: Allocation, experts: Sequence[Expert], search: HopSettings, backend: str) -> Plan:
+    """Raises UsageError for what would be refused only after samples were paid for."""
+    name = allocation.of("sample").aggregator
+    if name not in COMPOSED:
+        aggregator(name, lambda candidates: [0.0] * len(candidates))
+    asked = {one.name: reading(one, allocation) for one in experts}
+    check_models(allocation, asked)
+    return Plan(allocation, looking(search, allocation, backend), asked)
+
+
+def _plans(plans: Sequence[Plan], judge: Judge | str, index: Index, backend: str) -> tuple[Plan, ...]:
+    """With the judge of their chains; an embedded one is loaded once, where any of them follows chains for
+    experts that read passages."""
+    follows = [
+        p.looking.search.hops > 1 and any(one.needs == "passages" for one in p.experts.values())
+        for p in plans
+    ]
+    judges: list[Judge | None]
+    if isinstance(judge, str):
+        loaded = embedded_judge(judge, index.settings.encoder, backend) if any(follows) else None
+        judges = [loaded if follow else None for follow in follows]
+    else:
+        judges = [judge for _ in plans]
+    return tuple(
+        replace(p, looking=replace(p.looking, search=replace(p.looking.search, judge=one)))
+        for p, one in zip(plans, judges, strict=True)
+    )
 
 
 def _first(text: str, where: str | None, session: Session | None) -> State:

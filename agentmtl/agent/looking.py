@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Protocol
 
 from agentmtl.agent.pipeline import PIPELINE
 from agentmtl.errors import UsageError
@@ -12,6 +13,7 @@ from agentmtl.retrieval.hops.evidence import PASSAGES, SEARCHES
 from agentmtl.retrieval.hops.search import HopSettings
 from agentmtl.retrieval.rerank import Reranker, load_reranker
 from agentmtl.schema import Allocation
+from agentmtl.trunk.encoder import Vectors
 
 EMBEDDED = "embedded"  # as the model of the stage "hop": queries of the embedded search alone
 
@@ -25,6 +27,31 @@ class Looking:
     passages: int
     reranker: Reranker | None
     depth: int
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """An allocation and what it comes to: how evidence is looked for, and who is asked, by name."""
+
+    allocation: Allocation
+    looking: Looking
+    experts: Mapping[str, Expert]
+
+
+class Leveled(Protocol):
+    """An allocation a level of difficulty (`agentmtl.compute.difficulty.ByDifficulty`)."""
+
+    @property
+    def encoder(self) -> str:
+        """The weights of the encoder whose vectors it reads."""
+        ...
+
+    @property
+    def allocations(self) -> Sequence[Allocation]: ...
+
+    def level(self, vector: Vectors, /) -> int:
+        """The place of the one for a question, given its vector (d,)."""
+        ...
 
 
 def looking(search: HopSettings, allocation: Allocation, backend: str) -> Looking:

@@ -48,7 +48,8 @@ class Escalates(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Stages:
-    """The steps with what they need: one generation of an index, experts by name, what may be drawn.
+    """The steps with what they need: one generation of an index, experts by name, what may be drawn (of the
+    question's `level` of difficulty, where that counts).
 
     `expert`: who answers where no `decider` chooses. `threshold` of an expert's confidence below which the
     answer is refused. `task` with `demonstrations` of it are shown to the expert. `told` hears of every step
@@ -60,6 +61,7 @@ class Stages:
     expert: str
     looking: Looking
     allocation: Allocation
+    level: int | None
     threshold: Callable[[Expert], float]
     decider: Decider | None = None
     cascade: Escalates | None = None
@@ -121,6 +123,7 @@ class Stages:
             "updater": hop.name if hop and self._queries(expert) else EMBEDDED,
             "samples": share.samples if self.sampled(expert) else 1, "aggregator": share.aggregator,
             "budget": current_ledger().budget.to_json(),
+            **({} if self.level is None else {"level": self.level}),
         }  # fmt: skip
         return self._with({}, step)
 

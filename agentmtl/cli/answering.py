@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from agentmtl.agent.agent import Agent
+    from agentmtl.compute.difficulty import ByDifficulty
     from agentmtl.experts.expert import Expert
     from agentmtl.retrieval.index import Index
     from agentmtl.routing.decider import Decider
@@ -160,7 +161,10 @@ def _decider(index: Index, given: Answering, opened: Sequence[Expert]) -> Decide
     return decider_of(experts, given.router, index.encoder, Policy(), None)
 
 
-def _allocation(given: Answering) -> Allocation:
+def _allocation(given: Answering) -> Allocation | ByDifficulty:
+    """What the flags say, and over it what the file does; by difficulty where the file has that."""
+    from dataclasses import replace
+
     from agentmtl.errors import UsageError
     from agentmtl.schema import Allocation, Share
 
@@ -170,7 +174,11 @@ def _allocation(given: Answering) -> Allocation:
     if given.updater == "embedded":
         shares["hop"] = Share("embedded")
     if given.allocation is not None:
+        from agentmtl.compute.difficulty import read_by_difficulty
         from agentmtl.compute.frontier import read_allocation
 
+        if leveled := read_by_difficulty(given.allocation):
+            merged = tuple(Allocation({**shares, **one.shares}) for one in leveled.allocations)
+            return replace(leveled, allocations=merged)
         shares |= read_allocation(given.allocation)[0].shares
     return Allocation(shares)

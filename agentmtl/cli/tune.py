@@ -13,7 +13,7 @@ import typer
 from agentmtl.cli.answering import LlmFlag
 from agentmtl.cli.evaluation_options import Indexes, Limit, Seed
 from agentmtl.cli.output import INDEXES, BackendFlag, JsonFlag, QuietFlag, emit, say, settings_from, tell
-from agentmtl.cli.tuned_pipelines import opened
+from agentmtl.cli.tuned_pipelines import by_difficulty, opened
 from agentmtl.errors import UsageError
 from agentmtl.schema import SCHEMA_VERSION
 
@@ -48,6 +48,11 @@ def tune(
     out: Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="Report, journal.")] = Path("tuned"),
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be searched.")] = False,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the journal in --out.")] = False,
+    average: Annotated[
+        float | None,
+        typer.Option("--average", help="On average a query, by guessed difficulty; --budget caps each."),
+    ] = None,
+    levels: Annotated[int, typer.Option("--levels", help="Of difficulty, with --average.", min=2)] = 3,
     llm: LlmFlag = None,
     workers: Annotated[int, typer.Option("--workers", help="Questions run side by side.", min=1)] = 1,
     limit: Limit = None,
@@ -73,7 +78,9 @@ def tune(
         return
     if not budget:
         raise UsageError("For which budget?", "Give at least one: --budget.")
-    environment = opened(pipeline, data, replay, indexes, limit, seed, settings_from(backend=backend))
+    settings = settings_from(backend=backend)
+    environment = opened(pipeline, data, replay, indexes, limit, seed, settings)
+    budget += [] if average is None else [average]
     for one in budget:
         environment.space.check_budget(one)
     cost = search_budget or SHARE * max(budget) * environment.questions
@@ -86,7 +93,10 @@ def tune(
     for name in [method, *(COMPARED if compare else ())]:
         done = _searched(name, *asked, quiet or as_json)
         found += [done] if done is not None else []
-    write_report(out, found)
+    if average is None:
+        write_report(out, found)
+    else:
+        write_report(out, found, by_difficulty(environment, found[0], average, levels, settings), average)
     figures = read_figures(out)
     if as_json:
         emit({**figures, "schema": SCHEMA_VERSION, "out": str(out)})

@@ -11,8 +11,10 @@ from agentmtl.errors import UsageError
 if TYPE_CHECKING:
     from agentmtl.agent.agent import Agent
     from agentmtl.compute.asking import Ask
+    from agentmtl.compute.difficulty import ByDifficulty
     from agentmtl.compute.environment import Environment
     from agentmtl.compute.pipeline import Pipeline
+    from agentmtl.compute.tuning import Tuned
     from agentmtl.evaluate.datasets import Question
     from agentmtl.experts.expert import Expert
     from agentmtl.retrieval.index import Index
@@ -130,3 +132,33 @@ def _experts(pipeline: Pipeline, index: Index, settings: Settings) -> list[Exper
                 f"No expert is registered as {name!r}.", "Add it: agentmtl experts add, or see experts list."
             )
     return experts
+
+
+def by_difficulty(
+    environment: Environment, tuned: Tuned, average: float, levels: int, settings: Settings
+) -> ByDifficulty | None:
+    """Allocations by difficulty that cost `average` a query on average, from what a search measured; None,
+    and said so, where difficulty cannot be foreseen from the questions.
+
+    Raises UsageError for a recording, whose questions are not known, or too few questions.
+    """
+    from agentmtl.cli.output import tell
+    from agentmtl.compute.asking import Asked
+    from agentmtl.compute.difficulty import by_difficulty as found_by
+    from agentmtl.compute.live import Live
+    from agentmtl.trunk import load_encoder
+
+    if not isinstance(environment, Live | Asked):
+        raise UsageError(
+            "A recording does not hold its questions.", "Tune live: --data DIR, or leave --average out."
+        )
+    encoder = load_encoder(settings.encoder, backend=settings.backend)
+    vectors = encoder.encode([one.question for one in environment.items], "query")
+    leveled = found_by(environment.space, tuned.scores, vectors, average, levels, encoder.identity.weights)
+    if leveled.difficulty.explained > 0:
+        return leveled
+    tell(
+        "difficulty: guesses from the questions explain nothing of it, so one allocation serves all, within "
+        "the average. More questions may change that."
+    )
+    return None

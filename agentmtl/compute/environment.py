@@ -135,6 +135,11 @@ class Bench:
     def left(self) -> float:
         return max(self.limit - self.spent, 0.0)
 
+    @property
+    def scores(self) -> dict[tuple[Choice, int], float]:
+        """What the whole scored, by configuration and question."""
+        return {key: run.score for key, run in self._runs.items()}
+
     def charge(self, usage: Usage) -> None:
         """What a model that proposes has cost so far, as much of it as the pipeline's unit counts."""
         total = amount(usage, self.environment.space.pipeline.unit)

@@ -102,20 +102,40 @@ class Frontier:
         return [point.to_json() for point in self.points]
 
 
-def write_allocation(path: Path, allocation: Allocation, frontier: Frontier | None = None) -> None:
-    """The allocation file, with the frontier where there is one."""
+def write_allocation(
+    path: Path,
+    allocation: Allocation,
+    frontier: Frontier | None = None,
+    difficulty: Mapping[str, Any] | None = None,
+) -> None:
+    """The allocation file, with the frontier and allocations by difficulty (`ByDifficulty.to_json`) where
+    there are any."""
     import tomli_w
 
     told: dict[str, Any] = {"format": FORMAT, "stages": allocation.to_json()}
     if frontier is not None:
         told |= {"unit": frontier.unit, "frontier": frontier.to_json()}
+    if difficulty is not None:
+        told |= {"difficulty": dict(difficulty)}
     fresh = path.with_name(path.name + ".new")
     fresh.write_text(tomli_w.dumps(told), "utf-8")
     fresh.replace(path)
 
 
 def read_allocation(path: Path) -> tuple[Allocation, Frontier | None]:
-    """What `write_allocation` wrote. Raises UsageError for a file that is not there or something else."""
+    """What `write_allocation` wrote, but for allocations by difficulty (`difficulty.read_by_difficulty`).
+    Raises UsageError for a file that is not there or something else."""
+    told = read_table(path)
+    try:
+        allocation = parse_allocation(told["stages"])
+        points = tuple(Point.from_json(one) for one in told.get("frontier", []))
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise UsageError(f"{path} is no allocation: {error}.", "Make one: agentmtl tune.") from None
+    return allocation, Frontier(points, str(told.get("unit", "flops"))) if points else None
+
+
+def read_table(path: Path) -> dict[str, Any]:
+    """An allocation file as it is written. Raises UsageError for one that is not there or something else."""
     try:
         told = tomllib.loads(path.read_text("utf-8"))
     except OSError as error:
@@ -124,12 +144,7 @@ def read_allocation(path: Path) -> tuple[Allocation, Frontier | None]:
         raise UsageError(f"{path} is no TOML: {error}.", "Make one: agentmtl tune.") from None
     if told.get("format") != FORMAT:
         raise UsageError(f"{path} is no allocation file of format {FORMAT}.", "Make one: agentmtl tune.")
-    try:
-        allocation = parse_allocation(told["stages"])
-        points = tuple(Point.from_json(one) for one in told.get("frontier", []))
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise UsageError(f"{path} is no allocation: {error}.", "Make one: agentmtl tune.") from None
-    return allocation, Frontier(points, str(told.get("unit", "flops"))) if points else None
+    return told
 
 
 def parse_allocation(table: Mapping[str, Any]) -> Allocation:

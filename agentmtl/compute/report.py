@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from agentmtl.compute.difficulty import ByDifficulty
 from agentmtl.compute.frontier import write_allocation
 from agentmtl.compute.tuning import Tuned
 from agentmtl.errors import StorageError, UsageError
@@ -15,19 +16,25 @@ ALLOCATION, REPORT, PICTURE, FIGURES = "allocation.toml", "report.md", "frontier
 _SHOWN = 12  # points of the frontier in the Markdown
 
 
-def write_report(folder: Path, tuned: Sequence[Tuned]) -> None:
-    """The files of a report; of several methods the first is the one recommended. Raises StorageError where
-    they cannot be written."""
-    first = tuned[0]
+def write_report(
+    folder: Path, tuned: Sequence[Tuned], leveled: ByDifficulty | None = None, average: float | None = None
+) -> None:
+    """The files of a report; of several methods the first is the one recommended. `leveled`: allocations by
+    difficulty, which whoever reads the file then obeys; `average`: the allocation for all is the frontier's
+    within that. Raises StorageError where they cannot be written."""
+    first, by = tuned[0], leveled.to_json() if leveled else None
+    alone = first.space.allocation(first.recommendation.choice)
+    if average is not None:
+        alone = first.frontier.resolve(average).allocation
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        write_allocation(
-            folder / ALLOCATION, first.space.allocation(first.recommendation.choice), first.frontier
-        )
+        write_allocation(folder / ALLOCATION, alone, first.frontier, by)
         told = {**first.to_json(), "compared": [one.to_json() for one in tuned[1:]]}
+        if by is not None:
+            told |= {"difficulty": {name: of for name, of in by.items() if name != "weights"}}
         (folder / FIGURES).write_text(json.dumps(told, indent=1), "utf-8")
         pictured = draw(folder / PICTURE, tuned)
-        (folder / REPORT).write_text(markdown(tuned, pictured), "utf-8")
+        (folder / REPORT).write_text(markdown(tuned, pictured, leveled), "utf-8")
     except OSError as error:
         raise StorageError(f"{folder} cannot be written: {error.strerror}.", "Give another --out.") from None
 
@@ -41,7 +48,7 @@ def read_figures(folder: Path) -> dict[str, Any]:
     return told
 
 
-def markdown(tuned: Sequence[Tuned], pictured: bool) -> str:
+def markdown(tuned: Sequence[Tuned], pictured: bool, leveled: ByDifficulty | None = None) -> str:
     """The report as text."""
     first = tuned[0]
     unit, best = first.space.pipeline.unit, first.recommendation
@@ -66,6 +73,8 @@ def markdown(tuned: Sequence[Tuned], pictured: bool) -> str:
     ]
     if pictured:
         lines += [f"![cost against quality]({PICTURE})", ""]
+    if leveled is not None:
+        lines += ["## By difficulty", "", *_by_difficulty(leveled, unit, first.space.pipeline.metric), ""]
     if len(tuned) > 1:
         rows = [_compared(one) for one in tuned]
         lines += [
@@ -136,6 +145,24 @@ def _frontier(tuned: Tuned) -> list[list[str]]:
     return rows
 
 
+def _by_difficulty(leveled: ByDifficulty, unit: str, metric: str) -> list[str]:
+    last = len(leveled.allocations) - 1
+    names = {0: "hardest", last: "easiest"}
+    rows = [
+        [
+            names.get(level, str(level)),
+            ", ".join(f"{n}: {s.model}×{s.samples}" for n, s in one.shares.items()),
+        ]
+        for level, one in enumerate(leveled.allocations)
+    ]
+    return [
+        f"Expected {metric} {leveled.quality:.3f} at {leveled.cost:.4g} {unit} a query on average. Guesses "
+        f"from the questions explain {leveled.difficulty.explained:.1%} of how hard left-out ones were.",
+        "",
+        *_table(["level", "configuration"], rows),
+    ]  # fmt: skip
+
+
 def _compared(tuned: Tuned) -> list[str]:
     best = tuned.recommendation
     numbers = [f"{best.quality:.3f}", f"{tuned.space.cost(best.choice):.4g}", f"{tuned.spent:.4g}"]
@@ -166,6 +193,11 @@ def summary(told: Mapping[str, Any]) -> list[str]:
         lines.append(
             f"a model was asked {asked['calls']} times: {asked['prompt_tokens']:,} tokens read, "
             f"{asked['output_tokens']:,} written"
+        )
+    if by := told.get("difficulty"):
+        lines.append(
+            f"by difficulty, {len(by['levels'])} levels: {told['metric']} {by['quality']:.3f} at "
+            f"{by['cost']:.4g} {unit} a query on average; {by['explained']:.1%} of difficulty is foreseen"
         )
     for one in told.get("compared", []):
         b = one["recommended"]

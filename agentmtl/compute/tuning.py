@@ -6,7 +6,7 @@ tuned.recommendation, tuned.frontier.resolve(1e12)
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from typing import Any
@@ -20,7 +20,7 @@ from agentmtl.compute.search.base import Recommendation, Searcher, Setup, propos
 from agentmtl.compute.search.ideas import Chat, WithIdeas
 from agentmtl.compute.search.methods import default_method, make_searcher
 from agentmtl.compute.search.racing import RacingSearch
-from agentmtl.compute.space import Space
+from agentmtl.compute.space import Choice, Space
 from agentmtl.errors import UsageError
 from agentmtl.schema import SCHEMA_VERSION, Usage
 
@@ -40,7 +40,8 @@ class Step:
 class Tuned:
     """What a search found. `recommendations`: one a budget. `paid`: of what was spent, what was not in the
     journal already. `failed`: runs that failed. `proposer`: what a model's proposals cost, within `spent` as
-    far as the pipeline's unit counts it."""
+    far as the pipeline's unit counts it. `scores`: of pipelines measured as a whole, by configuration and
+    question."""
 
     method: str
     space: Space
@@ -53,6 +54,7 @@ class Tuned:
     failed: int
     proposer: Usage
     steps: tuple[Step, ...] = field(default=())
+    scores: Mapping[tuple[Choice, int], float] = field(default_factory=dict, repr=False)
 
     @property
     def recommendation(self) -> Recommendation:
@@ -125,7 +127,7 @@ def tune(
     frontier = frontier_of(searcher, space, max(budgets))
     return Tuned(
         name, space, tuple(budgets), found, frontier, bench.spent, bench.paid, measured, bench.failed,
-        proposing(searcher), tuple(steps),
+        proposing(searcher), tuple(steps), bench.scores,
     )  # fmt: skip
 
 

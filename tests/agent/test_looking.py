@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from agentmtl import Agent, Index
 from agentmtl.agent.looking import check_models, looking, reading
+from agentmtl.compute.difficulty import ByDifficulty, Difficulty
 from agentmtl.errors import UsageError
 from agentmtl.experts.reader import ReaderExpert
 from agentmtl.retrieval.hops.evidence import SEARCHES
@@ -91,3 +93,28 @@ def test_what_an_agent_cannot_obey_is_refused(shares: dict[str, Share], said: st
 def test_numbers_that_cannot_be_are_refused(stage: str) -> None:
     with pytest.raises(UsageError, match=f"'{stage}' cannot be given -1"):
         looking(HopSettings(), Allocation({stage: Share(samples=-1)}), "auto")
+
+
+def test_each_question_gets_the_allocation_of_its_level(index: Index) -> None:
+    """Levels by the first number of the question's vector; the trace says which, and a graph is given it."""
+    shares = {"few": 1, "many": 3}
+    allocations = tuple(Allocation({"read": Share(samples=number)}) for number in shares.values())
+    first = np.eye(index.settings.encoder.dimension)[0]
+    middle = float(index.retriever.encode_queries([ASKED])[0][0])
+    for above, level in ((True, 0), (False, 1)):
+        cut = middle + (1e-3 if above else -1e-3)
+        leveled = ByDifficulty(
+            Difficulty(first, 0.0, (cut,)), allocations, 0.0, 0.0, index.settings.encoder.weights
+        )
+        agent = Agent(index, expert="reader", allocation=leveled, threshold=0.0)
+        trace = agent.ask(f" {ASKED} ").trace
+        (step,) = (s for s in trace if s["step"] == "retrieve")
+        (plan,) = (s for s in trace if s["step"] == "plan")
+        assert len(step["passages"]) == (1, 3)[level] and plan["level"] == level
+        assert agent.stages(question=ASKED).looking.passages == (1, 3)[level]
+
+
+def test_levels_of_another_encoder_are_refused(index: Index) -> None:
+    other = ByDifficulty(Difficulty(np.ones(3), 0.0, ()), (Allocation(),), 0.0, 0.0, "another")
+    with pytest.raises(UsageError, match="another encoder"):
+        Agent(index, allocation=other)

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from agentmtl import Chunking, Document, Index
 from agentmtl.cli.main import _exit_code as run
+from agentmtl.compute.difficulty import ByDifficulty, Difficulty
+from agentmtl.compute.frontier import write_allocation
+from agentmtl.schema import Allocation, Share
 
 QUESTION = "Where was John Harrison born?"
 SAID = "fake:Foulby [1]"
@@ -100,5 +105,22 @@ def test_an_allocation_file_is_obeyed(
     ]
     assert run(asked) == 0
     plan = next(s for s in json.loads(capsys.readouterr().out)["trace"] if s["step"] == "plan")
-    assert plan["samples"] == 2 and plan["updater"] == "embedded"
+    assert plan["samples"] == 2 and plan["updater"] == "embedded" and "level" not in plan
     assert run([*asked[:-1], "none.toml"]) == 2
+
+
+def test_an_allocation_file_by_difficulty_is_obeyed(
+    where: list[str], capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    path = tmp_path / "levels.toml"
+    encoder = Index.open(where[1]).settings.encoder
+    levels = tuple(Allocation({"sample": Share(samples=number)}) for number in (3, 1))
+    hardest = Difficulty(np.zeros(encoder.dimension), -1.0, (0.0,))
+    found = ByDifficulty(hardest, levels, 1.0, 1.0, encoder.weights)
+    write_allocation(path, levels[1], None, found.to_json())
+    asked = ["ask", QUESTION, *where, "--llm", SAID, "--updater", "embedded", "--json", "--allocation"]
+    assert run([*asked, str(path)]) == 0
+    plan = next(s for s in json.loads(capsys.readouterr().out)["trace"] if s["step"] == "plan")
+    assert (plan["samples"], plan["level"], plan["updater"]) == (3, 0, "embedded")
+    write_allocation(path, levels[1], None, replace(found, encoder="other").to_json())
+    assert run([*asked, str(path)]) == 2

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from agentmtl import Index
-from agentmtl.cli.tuned_pipelines import asking, opened
+from agentmtl.cli.tuned_pipelines import asking, by_difficulty, opened
 from agentmtl.compute.asking import Asked, piloted
 from agentmtl.compute.environment import Bench, Trial
 from agentmtl.compute.pipeline import Pipeline
+from agentmtl.compute.recording import Table
 from agentmtl.compute.tuning import tune
 from agentmtl.errors import ModelError, UsageError
 from agentmtl.evaluate.datasets import Question
@@ -105,3 +107,32 @@ def test_a_pipeline_of_other_stages_needs_a_recording(tmp_path: Path) -> None:
     )
     with pytest.raises(UsageError, match="Nothing runs the stages"):
         opened(str(tmp_path / "p.toml"), None, None, tmp_path, None, 0, Settings())
+
+
+def test_the_measured_questions_tell_how_hard_others_are(capsys: pytest.CaptureFixture[str]) -> None:
+    """Every second question is about stars, and no model knows stars unless it is large."""
+    stars = [f"How far away is the star number {n}, and how bright is it?" for n in range(40)]
+    items = [
+        Question(str(n), text if n % 2 else f"What is {n} times {n}?", (f"answer {n}",))
+        for n, text in enumerate(stars)
+    ]
+
+    def schooled(question: Question, allocation: Allocation) -> Answer:
+        easy = int(question.id) % 2 == 0 and int(question.id) % 5 > 0
+        answer = ask(question, allocation)
+        return replace(answer, text=question.answers[0]) if easy else answer
+
+    made = Asked(PIPELINE, items, schooled, piloted(PIPELINE, items[:3], schooled))
+    tuned = tune(made, (140.0,), 60_000)
+    leveled = by_difficulty(made, tuned, 100.0, 2, Settings(encoder="hashing"))
+    assert leveled is not None and leveled.difficulty.explained > 0.1 and leveled.cost <= 100 * (1 + 1e-9)
+    hard, easy = leveled.allocations
+    assert hard.of("sample").model == "large" and easy.of("sample").model == "small"
+    assert leveled.quality > tuned.frontier.resolve(100.0).quality + 0.1
+    table = Table(made.space, np.zeros((1, 1)), np.zeros((1, 1)))
+    with pytest.raises(UsageError, match="does not hold its questions"):
+        by_difficulty(table, tuned, 100.0, 2, Settings(encoder="hashing"))
+    alike = [replace(item, question=f"Question {n}?") for n, item in enumerate(items)]
+    told = Asked(PIPELINE, alike, ask, made.costs)
+    assert by_difficulty(told, tune(told, (140.0,), 60_000), 100.0, 2, Settings(encoder="hashing")) is None
+    assert "explain nothing" in capsys.readouterr().err
