@@ -61,6 +61,11 @@ class Task:
         )
 
 
+def instructed(task: Task | None, text: str) -> str:
+    """A text under a task's instruction, for an encoder that was trained so; without a task, the text."""
+    return f"{task.instruction} {text}" if task is not None and task.instruction else text
+
+
 def load_task(path: Path) -> Task:
     """Read a card from a .toml or .json file. Raises UsageError for anything else."""
     try:

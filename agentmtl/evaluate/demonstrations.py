@@ -2,7 +2,9 @@
 
 Every task's training examples become the demonstrations of an index of its own, and its test inputs are
 predicted by the voter from k of them: random ones, or the best by words, by vectors, or by both. The macro
-average is over the classification tasks, each counting the same.
+average is over the classification tasks, each counting the same. With an encoder that has a head for
+demonstrations ("default+demonstrations") there are two more, by the head's vectors alone ("learned") and with
+words ("learned-fused"), beside those of the trunk alone, and the average is over multiple choice too.
 """
 
 from __future__ import annotations
@@ -30,11 +32,13 @@ from agentmtl.retrieval.index import EncoderSpec, Index
 from agentmtl.retrieval.retriever import Channel
 from agentmtl.schema import Demonstration
 from agentmtl.tasks import Task, load_task
+from agentmtl.trunk import load_encoder
 
 BENCHMARK = "demonstrations"
 CHANNELS: tuple[Channel, ...] = ("lexical", "dense", "fused")
 RANDOM = "random"
 DEFAULT = "fused"
+LEARNED: Mapping[str, Channel] = {"learned": "dense", "learned-fused": "fused"}
 KS = (1, 2, 4, 8, 16)
 MAIN_K = 8
 RANDOM_DRAWS = 3
@@ -81,7 +85,7 @@ def evaluate_demonstrations(
             read_task(folder), index_root, encoder, backend, limit, seed, wanted, tuple(commands), progress
         )
         reports.append(report)
-        if report.details["kind"] == "classification":
+        if report.details["averaged"]:
             curves.append(curve)
     if plot is not None and curves:
         from agentmtl.evaluate.plot import plot_curves
@@ -94,8 +98,8 @@ def evaluate_demonstrations(
 
 
 def _macro(data: Path, seed: int, reports: Sequence[Report]) -> SetsReport:
-    """The sets, with the macro average over the classification tasks."""
-    averaged = [r for r in reports if r.details["kind"] == "classification"]
+    """The sets, with the macro average over those that count in it."""
+    averaged = [r for r in reports if r.details["averaged"]]
     whole = combine(BENCHMARK, str(data), seed, averaged or reports, ())
     return SetsReport(
         BENCHMARK, str(data), seed, tuple(reports), whole.macro, whole.differences,
@@ -113,7 +117,8 @@ def read_task(folder: Path) -> TaskData:
 
 def task_index(data: TaskData, root: Path, encoder: EncoderSpec, backend: str, progress: Progress) -> Index:
     """The index of a task's demonstrations, built where it is not there yet."""
-    folder = root / f"demos-{data.task.name}-{data.sha256[:12]}"
+    head = load_encoder(encoder, backend=backend).identity.demonstrations[-8:]
+    folder = root / f"demos-{data.task.name}-{data.sha256[:12]}{f'-{head}' if head else ''}"
     try:
         index = Index.open(folder, encoder=encoder, backend=backend)
     except IndexMissingError:
@@ -135,30 +140,44 @@ def _evaluate(
     progress: Progress,
 ) -> tuple[Report, dict[str, list[float]]]:
     started = time.perf_counter()
-    index = task_index(data, root, encoder, backend, progress)
+    trunk, learned = _apart(encoder)
+    index = task_index(data, root, trunk, backend, progress)
     test = sample(data.test, limit, seed)
     right: dict[str, list[_Answers]] = {
         **{RANDOM: _random(index, data, test, ks, seed)},
         **{channel: _selected(index, data.task, test, channel, ks) for channel in CHANNELS},
     }
+    if learned:
+        headed = task_index(data, root, encoder, backend, progress)
+        right |= {name: _selected(headed, data.task, test, of, ks) for name, of in LEARNED.items()}
+    default = next(iter(LEARNED)) if learned else DEFAULT
     main = ks.index(MAIN_K)
     metric = "accuracy" if data.task.kind in _LABELLED else "f1"
     measured = {name: _statistics(found[main], test, data.task, metric) for name, found in right.items()}
-    pairs = [(DEFAULT, other) for other in right if other != DEFAULT] + [("dense", "lexical")]
+    pairs = [(default, other) for other in right if other != default] + [("dense", "lexical")]
     compared = {
         f"{a} - {b}": {metric: mean_of(right[a][main].scores - right[b][main].scores)} for a, b in pairs
     }
     curve = {name: [float(f.scores.mean()) for f in found] for name, found in right.items()}
     report = Report(
-        BENCHMARK, data.task.name, len(test), seed, figures(measured, seed), DEFAULT,
+        BENCHMARK, data.task.name, len(test), seed, figures(measured, seed), default,
         time.perf_counter() - started, commands, figures(compared, seed),
         details={
-            "kind": data.task.kind, "k": MAIN_K, "ks": list(ks), "curve": curve,
+            "kind": data.task.kind, "averaged": data.task.kind in (_LABELLED if learned else _LABELLED[:1]),
+            "k": MAIN_K, "ks": list(ks), "curve": curve,
             "demonstrations": len(data.train), "files": ["train.jsonl", "test.jsonl"], "sha256": data.sha256,
         },
         measured=measured, compared=compared,
     )  # fmt: skip
     return report, curve
+
+
+def _apart(encoder: EncoderSpec) -> tuple[EncoderSpec, bool]:
+    """The trunk of an encoder with a head for demonstrations, and whether it has one."""
+    from agentmtl.trunk.headed import BETWEEN, split_name
+
+    named = split_name(encoder) if isinstance(encoder, str) and BETWEEN in encoder else None
+    return (named[0], True) if named else (encoder, False)
 
 
 @dataclass(frozen=True, slots=True)

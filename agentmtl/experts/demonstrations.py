@@ -24,7 +24,7 @@ from agentmtl.retrieval.demonstrations import Selected, Selection, select
 from agentmtl.retrieval.hits import Hits
 from agentmtl.retrieval.retriever import MAX_K, Retriever, task_filter
 from agentmtl.schema import Demonstration, Hit
-from agentmtl.tasks import Task
+from agentmtl.tasks import Task, instructed
 from agentmtl.trunk.encoder import Vectors
 
 STRENGTH = 0.25  # κ: 0 counts every demonstration the same; `docs/decisions.md` has the numbers
@@ -97,7 +97,7 @@ class DemonstrationVoter:
                 f"The task {self._task.name} chooses among options.", 'Give "choices" with each input.'
             )
         selection = replace(self._settings.selection, k=max(ks), order="best_first")
-        vectors = self._retriever.encode_queries(inputs) if inputs else ()
+        vectors = self._retriever.encode_inputs(inputs, self._task.name) if inputs else ()
         found: list[dict[int, Vote]] = []
         for text, offered, vector in zip(inputs, options, vectors, strict=True):
             chosen = select(self._retriever, text, self._task.name, selection, vector)
@@ -108,7 +108,7 @@ class DemonstrationVoter:
         settings = self._settings
         if options:
             examples = [Demonstration.from_unit(hit.unit) for hit in found.hits]
-            votes = option_votes(text, options, examples, self._retriever.encode_queries)
+            votes = option_votes(text, options, examples, *self._reading())
         else:
             voting = [hit for hit in found.hits if self._may_vote(hit)]
             weights = kernel_weights([hit.score for hit in voting], settings.strength)
@@ -119,6 +119,11 @@ class DemonstrationVoter:
         abstained = not found.hits or share < settings.threshold or not near
         hits = found.hits if settings.selection.order == "best_first" else found.hits[::-1]
         return Vote(text, "" if abstained else best, ordered, hits, abstained)
+
+    def _reading(self) -> tuple[Callable[[Sequence[str]], Vectors], Task | None]:
+        """How questions and options are encoded, and under whose instruction."""
+        identity = self._retriever.snapshot.settings.encoder
+        return self._retriever.encode_inputs, self._task if identity.instructs else None
 
     def _may_vote(self, hit: Hit) -> bool:
         """Examples of other tasks, where the bank has them, vote for what this task may answer alone."""
@@ -139,23 +144,27 @@ def option_votes(
     options: Sequence[str],
     examples: Sequence[Demonstration],
     encode: Callable[[Sequence[str]], Vectors],
+    task: Task | None = None,
 ) -> dict[str, float]:
     """softmax over the options of: cosine of question and option, plus the mean cosine of question with
-    option and example with its answer. No votes without examples. `encode` gives unit vectors (n, d)."""
+    option and example with its answer. No votes without examples. `encode` gives unit vectors (n, d); of
+    questions under the instruction of `task`, for an encoder that was trained so."""
     if not examples:
         return {}
-    question = _without_options(text, options)
-    answered = [f"{_without_options(e.input, e.choices)} {e.output}" for e in examples]
-    texts = [question, *options, *(f"{question} {option}" for option in options), *answered]
+    question = question_of(text, options)
+    together = [f"{question} {option}" for option in options]
+    answered = [f"{question_of(e.input, e.choices)} {e.output}" for e in examples]
+    asked, *told = (instructed(task, one) for one in (question, *together, *answered))
+    texts = [asked, *options, *told]
     vectors, n = encode(texts), len(options)
-    alone, together, known = vectors[1 : n + 1], vectors[n + 1 : 2 * n + 1], vectors[2 * n + 1 :]
-    scores = alone @ vectors[0] + (together @ known.T).mean(axis=1)
+    alone, whole, known = vectors[1 : n + 1], vectors[n + 1 : 2 * n + 1], vectors[2 * n + 1 :]
+    scores = alone @ vectors[0] + (whole @ known.T).mean(axis=1)
     weights = np.exp((scores - scores.max()) / OPTION_TEMPERATURE)
     return dict(zip(options, (weights / weights.sum()).tolist(), strict=True))
 
 
-def _without_options(text: str, options: Sequence[str]) -> str:
-    """What stands before the first option, without its label: the question alone."""
+def question_of(text: str, options: Sequence[str]) -> str:
+    """What stands before the first option, without its label: the question of a multiple choice alone."""
     places = [place for option in options if (place := text.find(option)) > 0]
     head = re.sub(r"\s*\(?\w[.):]\s*\Z", "", text[: min(places)]) if places else text
     return head.strip() or text

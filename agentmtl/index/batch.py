@@ -15,9 +15,13 @@ from agentmtl.index.rows import FileNote, RowsBuilder, UnitRow, document_row
 from agentmtl.index.segment import ID_BYTES, LevelParts
 from agentmtl.ingest import Cut, unit_id
 from agentmtl.schema import Document, Level, Unit
-from agentmtl.trunk.encoder import Encoder, Vectors
+from agentmtl.trunk.encoder import Encoder, Side, Vectors
 
 ENCODE_WINDOW = 2_048  # texts handed to the encoder at a time: enough to sort by length, small in memory
+
+_HEADED = (
+    "demonstration\0"  # begins what is hashed of a text that a head embeds: the trunk's vector is another
+)
 
 KnownVectors = Callable[[Sequence[bytes]], Mapping[bytes, Vectors]]  # text hashes → vectors (1-D) at hand
 Progress = Callable[[int], None]  # called with a number of units done
@@ -67,20 +71,29 @@ def entity_id(name: str) -> bytes:
 class _LevelRows:
     units: list[UnitRow] = field(default_factory=list)
     texts: list[str] = field(default_factory=list)
+    told: dict[bytes, str] = field(default_factory=dict)  # by hash
 
-    def add(self, unit: bytes, doc: int, span: tuple[int, int], parent: str | None, text: str) -> int:
+    def add(
+        self, unit: bytes, doc: int, span: tuple[int, int], parent: str | None, text: str, told: str = ""
+    ) -> int:
+        """`told`: what is encoded of a labelled example that a head embeds; else it is the text."""
         parent_id = bytes.fromhex(parent) if parent else None
-        row = UnitRow(len(self.units), unit, doc, *span, parent_id, None, text_hash(text))
+        hashed = text_hash(_HEADED + told) if told else text_hash(text)
+        row = UnitRow(len(self.units), unit, doc, *span, parent_id, None, hashed)
         self.units.append(row)
         self.texts.append(text)
+        if told:
+            self.told[hashed] = told
         return row.pos
 
 
 class SegmentDraft:
-    """A batch turned into rows, ready to be encoded and written."""
+    """A batch turned into rows, ready to be encoded and written. `instructions` of tasks, by name."""
 
-    def __init__(self, batch: Batch, settings: IndexSettings) -> None:
-        self.settings = settings
+    def __init__(
+        self, batch: Batch, settings: IndexSettings, instructions: Mapping[str, str] | None = None
+    ) -> None:
+        self.settings, self._instructions = settings, instructions or {}
         self.builder = RowsBuilder()
         self.documents = len(batch.documents)
         self.levels: dict[Level, _LevelRows] = {level: _LevelRows() for level in settings.stored_levels}
@@ -88,13 +101,14 @@ class SegmentDraft:
         self.mentions: dict[str, list[tuple[int, int, int]]] = {}
         for row, (document, cut) in enumerate(batch.documents.values()):
             self.builder.add_documents([document_row(row, document)])
-            self._add_cut(row, cut)
+            self._add_cut(row, cut, str(document.metadata.get("task", "")))
         self.builder.add_files(batch.files)
 
-    def _add_cut(self, row: int, cut: Cut) -> None:
+    def _add_cut(self, row: int, cut: Cut, task: str) -> None:
         for unit in cut.demonstrations:
             span = (unit.start, unit.end)
-            self.levels["demonstration"].add(bytes.fromhex(unit.id), row, span, None, unit.text)
+            told = self._told(unit.text, task) if self.settings.encoder.demonstrations else ""
+            self.levels["demonstration"].add(bytes.fromhex(unit.id), row, span, None, unit.text, told)
         if cut.demonstrations:  # has no other units
             return
         first = len(self.levels["passage"].units) if "passage" in self.levels else 0
@@ -107,6 +121,10 @@ class SegmentDraft:
         if "entity" in self.levels:
             for m in cut.mentions:
                 self.mentions.setdefault(m.name, []).append((first + m.passage, m.start, m.end))
+
+    def _told(self, text: str, task: str) -> str:
+        instruction = self._instructions.get(task, "") if self.settings.encoder.instructs else ""
+        return f"{instruction} {text}" if instruction else text
 
     def add_entities(self, is_known: Callable[[Sequence[bytes]], set[bytes]]) -> None:
         """Make a unit of every mentioned name that the index does not hold yet."""
@@ -156,11 +174,18 @@ class SegmentDraft:
             texts |= {u.text_hash: t for u, t in zip(rows.units, rows.texts, strict=True)}
         vectors = dict(known(list(texts)))
         progress(len(vectors))
+        told = self.levels["demonstration"].told if "demonstration" in levels else {}
         missing = [h for h in texts if h not in vectors]
-        for start in range(0, len(missing), ENCODE_WINDOW):
-            window = missing[start : start + ENCODE_WINDOW]
-            vectors.update(zip(window, encode_checked(encoder, [texts[h] for h in window]), strict=True))
-            progress(len(window))
+        parts: tuple[tuple[list[bytes], Mapping[bytes, str], Side], ...] = (
+            ([h for h in missing if h not in told], texts, "document"),
+            ([h for h in missing if h in told], told, "demonstration"),
+        )
+        for hashes, of, side in parts:
+            for start in range(0, len(hashes), ENCODE_WINDOW):
+                window = hashes[start : start + ENCODE_WINDOW]
+                made = encode_checked(encoder, [of[h] for h in window], side)
+                vectors.update(zip(window, made, strict=True))
+                progress(len(window))
         return vectors
 
     def _document_vectors(self, vectors: Mapping[bytes, Vectors]) -> Vectors:
@@ -182,9 +207,9 @@ class SegmentDraft:
         return matrix
 
 
-def encode_checked(encoder: Encoder, texts: Sequence[str]) -> Vectors:
+def encode_checked(encoder: Encoder, texts: Sequence[str], side: Side = "document") -> Vectors:
     """Encode, and refuse vectors of a wrong shape or with NaN or infinity in them."""
-    given = encoder.encode(texts)
+    given = encoder.encode(texts) if side == "document" else encoder.encode(texts, side)
     try:
         vectors = np.asarray(given, np.float32)
     except (ValueError, TypeError) as error:  # rows of different lengths, or no numbers at all

@@ -184,6 +184,8 @@ def rebuild(
     read_current_settled(store.folder)  # raises where there is no index
     with store.write(settings, encoder, from_scratch=True, progress=progress) as transaction:
         base = store.open()
+        for name, card in base.manifest.tasks.items():
+            transaction.put_task(name, card)  # examples may be encoded under its instruction
         report = add_documents(transaction, stored_documents(base))
         for segment in base.segments:
             for file, note in segment.rows.file_notes().items():

@@ -31,9 +31,9 @@ from agentmtl.learn.recipe import (
     write_report,
 )
 from agentmtl.learn.training import train
-from agentmtl.retrieval.query_tower import VECTOR
 from agentmtl.retrieval.rerank import pair_scores
 from agentmtl.trunk.head_network import open_head
+from agentmtl.trunk.headed import VECTOR
 from agentmtl.trunk.heads import Head, save_head
 from agentmtl.trunk.model_files import ModelFiles
 from agentmtl.trunk.pairs import PairCutter
@@ -149,17 +149,14 @@ def train_queries(
     the mean of its tokens; EncoderError without peft.
     """
     check_sets(sets)
-    if files.identity.pooling != "mean" or files.identity.query_prefix:
-        raise UsageError(
-            f"{files.identity.name} does not embed by the mean of its tokens.", "Choose another trunk."
-        )
+    check_mean_pooled(files)
     teacher, name = Path(recipe.teacher), files.identity.name
     groups = split_sets(
         ((f, _taught(groups_of(f, indexes, recipe.limit, recipe.seed, encoder=name), teacher)) for f in sets),
         lambda group: group.split_by,
     )
     outputs, cutter = {VECTOR: files.identity.dimension}, PairCutter(files, recipe.max_length)
-    module = _as_the_trunk(module_for(files, outputs, recipe))
+    module = as_the_trunk(module_for(files, outputs, recipe))
     task = QueriesTask(cutter, groups.train, groups.dev, recipe.batch, recipe.seed)
     card = run_card(files, recipe, groups.sets)
     progress = train(module, [task], recipe.settings(recipe.epochs), out / "run", card, watch)
@@ -170,7 +167,15 @@ def train_queries(
     return head
 
 
-def _as_the_trunk(module: Any) -> Any:
+def check_mean_pooled(files: ModelFiles) -> None:
+    """Raises UsageError for a trunk whose vectors a head that embeds could not begin with."""
+    if files.identity.pooling != "mean" or files.identity.query_prefix:
+        raise UsageError(
+            f"{files.identity.name} does not embed by the mean of its tokens.", "Choose another trunk."
+        )
+
+
+def as_the_trunk(module: Any) -> Any:
     """The module with an output that changes nothing, so that training begins at the trunk's own vectors."""
     import torch
 

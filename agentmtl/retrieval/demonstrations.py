@@ -77,7 +77,7 @@ def select(
     Raises what `Retriever.retrieve` raises.
     """
     wanted = selection or Selection()
-    query = retriever.encode_queries([text])[0] if vector is None else np.asarray(vector, np.float32)
+    query = retriever.encode_inputs([text], task)[0] if vector is None else np.asarray(vector, np.float32)
     pool = _candidates(retriever, text, task, wanted, query, where)
     vectors = _vectors(retriever, [address for _, address in pool])
     chosen = _choose([hit for hit, _ in pool], vectors, wanted)

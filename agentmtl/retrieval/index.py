@@ -199,13 +199,14 @@ class Index:
         passages for a question that needs several of them: `agentmtl.retrieval.hops`. `vector` (d,): the
         text's own.
         """
-        if task is not None:
-            where = task_filter(where, task)
+        where = task_filter(where, task)
         if hops > 1:
             if level != "passage" or not isinstance(query, str):
                 raise UsageError("Several hops find passages for a question.", "Leave hops or level out.")
             settings = HopSettings(hops=hops)
             return search_hops(self.retriever, query, k=k, where=where, settings=settings, vector=vector).hits
+        if task and level == "demonstration" and isinstance(query, str) and channel != "lexical":
+            vector = self.retriever.encode_inputs([query], task)[0] if vector is None else vector
         return self._retriever.retrieve(query, level=level, k=k, where=where, channel=channel, vector=vector)
 
     async def aretrieve(

@@ -10,15 +10,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
-
 from agentmtl.errors import UsageError
 from agentmtl.trunk.encoder import EncoderIdentity, Vectors
 from agentmtl.trunk.head_network import HeadNetwork, open_head
+from agentmtl.trunk.headed import VECTOR, embed
 from agentmtl.trunk.heads import shipped_head
-
-VECTOR = "vector"
-_TINY = 1e-9
 
 
 class QueryTower:
@@ -35,10 +31,7 @@ class QueryTower:
 
     def encode(self, queries: Sequence[str]) -> Vectors:
         """(n, d), of unit length. Raises EncoderError where the head cannot run."""
-        windows = self._network.cutter.singles(queries)
-        found = [logits[VECTOR].mean(axis=0) for logits in self._network.run(windows)]
-        rows = np.stack(found) if found else np.empty((0, 0), np.float32)
-        return np.asarray(rows / np.maximum(np.linalg.norm(rows, axis=-1, keepdims=True), _TINY), np.float32)
+        return embed(self._network, queries)
 
 
 def load_query_tower(

