@@ -31,8 +31,9 @@ class VoterExpert:
     """See the top of this module. Immutable, so safe in several threads.
 
     `encode`: texts to unit vectors (n, d), with which the options of a multiple choice are compared; they
-    stand in the question as "A) … B) …". `threshold` and `nearest` of the settings abstain as they do in
-    `agentmtl run`.
+    stand in the question as "A) … B) …"; with `instruct` it reads questions under the task's instruction, as
+    a head was trained to (`agentmtl.trunk.headed`). `threshold` and `nearest` of the settings abstain as they
+    do in `agentmtl run`.
     """
 
     needs: Needs = "demonstrations"
@@ -43,6 +44,7 @@ class VoterExpert:
         settings: VoterSettings | None = None,
         *,
         encode: Callable[[Sequence[str]], Vectors] | None = None,
+        instruct: bool = False,
         name: str = "",
         card: str = "",
     ) -> None:
@@ -50,7 +52,7 @@ class VoterExpert:
         if task.kind == "multiple_choice" and encode is None:
             raise UsageError(f"The task {task.name} compares options.", "Give the voter the index's encoder.")
         self.task, self._task, self._settings = task.name, task, settings or VoterSettings()
-        self._encode = encode
+        self._encode, self._instructed = encode, task if instruct else None
         self.name = name or f"voter:{task.name}"
         self.card = (
             card or f"Answers {task.name} by the nearest labelled examples. {task.instruction}".strip()
@@ -97,7 +99,9 @@ class VoterExpert:
         if self._task.kind == "multiple_choice" and self._encode is not None:
             options = options_of(question)
             examples = [Demonstration.from_unit(hit.unit) for hit in voting]
-            return option_votes(question, options, examples, self._encode) if options else {}
+            if not options:
+                return {}
+            return option_votes(question, options, examples, self._encode, self._instructed)
         weights = kernel_weights([hit.score for hit in voting], self._settings.strength)
         return tally([_output(hit) for hit in voting], weights)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cache
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,7 +18,7 @@ from agentmtl.experts.registry import ExpertEntry
 from agentmtl.experts.voter import VoterExpert
 from agentmtl.integrations.models import open_chat_model
 from agentmtl.tasks import Task, load_task
-from agentmtl.trunk.encoder import EncoderIdentity, Vectors
+from agentmtl.trunk.encoder import Encoder, EncoderIdentity, Vectors
 
 if TYPE_CHECKING:
     from agentmtl.integrations.runnables import Cost
@@ -69,14 +70,18 @@ def _embedded(
     if not entry.model.startswith(VOTER):
         return embedded_expert(entry.model or AUTO, encoder, backend)
 
-    def encode(texts: Any) -> Vectors:
+    @cache
+    def loaded() -> Encoder:
         from agentmtl.trunk.loading import load_encoder
 
-        return load_encoder(encoder.name, backend=backend).encode(texts, "query")
+        return load_encoder(encoder.name, backend=backend)
+
+    def encode(texts: Any) -> Vectors:
+        return loaded().encode(texts, "demonstration" if encoder.demonstrations else "query")
 
     name = entry.model.removeprefix(VOTER)
     task = load_task(Path(entry.task)) if entry.task else tasks.get(name, Task(name, "classification"))
-    return VoterExpert(task, encode=encode, name=entry.name, card=entry.card)
+    return VoterExpert(task, encode=encode, instruct=encoder.instructs, name=entry.name, card=entry.card)
 
 
 def _cost(entry: ExpertEntry) -> Cost:

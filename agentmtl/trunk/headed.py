@@ -40,7 +40,7 @@ def embed(network: HeadNetwork, texts: Sequence[str]) -> Vectors:
 class HeadedEncoder:
     """See the top of this module. Safe to call from several threads, as the trunk is."""
 
-    def __init__(self, trunk: Encoder, head: Path, name: str, backend: str = "auto") -> None:
+    def __init__(self, trunk: Encoder, head: Path, backend: str = "auto") -> None:
         """Raises EncoderError for a head of another task or trunk."""
         self._trunk, self._network = trunk, open_head(head, backend)
         self._network.head.check_output(VECTOR)
@@ -48,7 +48,9 @@ class HeadedEncoder:
         digest = hashlib.sha256((head / TENSORS).read_bytes()).hexdigest()
         instructed = bool(self._network.head.card.calibration.get("instruct", False))
         self._identity = replace(
-            trunk.identity, name=name, demonstrations=f"{'instructed ' if instructed else ''}sha256:{digest}"
+            trunk.identity,
+            name=BETWEEN.join((trunk.identity.name, _name_of(head))),
+            demonstrations=f"{'instructed ' if instructed else ''}sha256:{digest}",
         )
 
     @property
@@ -62,6 +64,11 @@ class HeadedEncoder:
         if not texts:
             return np.empty((0, self._identity.dimension), np.float32)
         return check_vectors(embed(self._network, texts), len(texts), self._identity)
+
+
+def _name_of(head: Path) -> str:
+    """By which an index finds it again: the name it comes with the package by, or its folder."""
+    return head.name if shipped_head(head.name) == head else str(head.resolve())
 
 
 def split_name(spec: str) -> tuple[str, Path] | None:

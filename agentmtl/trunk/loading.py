@@ -80,7 +80,7 @@ def _load_named(spec: str, backend: str, cache_dir: Path, offline: bool) -> Enco
 
         if named := split_name(spec):
             trunk = _load_named(named[0], backend, cache_dir, offline)
-            return HeadedEncoder(trunk, named[1], spec, backend)
+            return HeadedEncoder(trunk, named[1], backend)
     backends = choose_backends(backend, importlib.util.find_spec("openvino") is not None)
     if spec == "default":
         files = _default_model(cache_dir, offline)

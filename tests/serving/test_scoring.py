@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
+import numpy as np
 import pytest
 
 from agentmtl.errors import UsageError
 from agentmtl.experts.scoring import Scorer
+from agentmtl.integrations.causal import CausalScorer
 from agentmtl.integrations.chat_vllm import ChatVLLM
+from agentmtl.learn.feedback import LikelihoodScorer, Pool
+from agentmtl.schema import Demonstration
+from agentmtl.tasks import Task
 
 pytestmark = pytest.mark.server
 
+TINY = Path(__file__).parent / "tiny"
 PROMPT = "The lighthouse of Tarn was built by"
 SAID = [" Mira Holm.", " Jonas Berg.", " the sea, which nobody expected"]
 
@@ -43,3 +50,14 @@ def test_pairs_are_scored_together_as_they_are_alone(spare_chat: ChatVLLM) -> No
 def test_empty_texts_are_refused_before_anything_is_asked(spare_chat: ChatVLLM) -> None:
     with pytest.raises(UsageError, match="prompt and a continuation"):
         spare_chat.score(PROMPT, [""])
+
+
+def test_a_server_ranks_demonstrations_as_the_model_in_process_does(spare_chat: ChatVLLM) -> None:
+    task = Task("colours", "classification", "Say the colour.", labels=("red", "blue"))
+    examples = tuple(Demonstration("colours", f"lamp {n} of Tarn", task.labels[n % 2], ()) for n in range(12))
+    pool = Pool(task, examples, np.zeros((12, 2), np.float32), 12)
+    asked, given = [0, 1], list(range(2, 12))
+    served = LikelihoodScorer(pool, spare_chat).utilities(asked, given)
+    here = LikelihoodScorer(pool, CausalScorer(TINY)).utilities(asked, given)
+    np.testing.assert_allclose(served, here, atol=0.1)
+    assert np.corrcoef(served.ravel(), here.ravel())[0, 1] > 0.95

@@ -48,12 +48,17 @@ def test_documents_and_questions_are_the_trunks_and_examples_the_heads(names: tu
     assert both.encode([], "demonstration").shape == (0, 32)
 
 
-def test_the_identity_names_the_head(names: tuple[str, str], tmp_path: Path) -> None:
+def test_the_identity_names_the_head(
+    names: tuple[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     trunk, both = load_encoder(names[0], backend=BACKEND), load_encoder("+".join(names), backend=BACKEND)
     assert both.identity.demonstrations and both.identity.instructs and not trunk.identity.instructs
     assert not both.identity.same_vectors(trunk.identity)
     assert "demonstrations" in describe_mismatch(trunk.identity, both.identity)
     assert "demonstrations" in describe_mismatch(both.identity, trunk.identity)
+    assert both.identity.name == "+".join(names)
+    monkeypatch.chdir(Path(names[1]).parent)
+    assert load_encoder(f"{names[0]}+head", backend=BACKEND).identity == both.identity  # found from elsewhere
     assert EncoderIdentity.from_json(both.identity.to_json()) == both.identity
     assert "demonstrations" not in trunk.identity.to_json()  # as indexes before there were heads
     files = tiny_trunk(tmp_path / "same")
