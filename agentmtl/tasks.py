@@ -63,7 +63,12 @@ class Task:
 
 def instructed(task: Task | None, text: str) -> str:
     """A text under a task's instruction, for an encoder that was trained so; without a task, the text."""
-    return f"{task.instruction} {text}" if task is not None and task.instruction else text
+    return under(task.instruction, text) if task is not None else text
+
+
+def under(instruction: str, text: str) -> str:
+    """A text under an instruction; the text where that is empty."""
+    return f"{instruction} {text}" if instruction else text
 
 
 def load_task(path: Path) -> Task:

@@ -15,6 +15,7 @@ from agentmtl.index.rows import FileNote, RowsBuilder, UnitRow, document_row
 from agentmtl.index.segment import ID_BYTES, LevelParts
 from agentmtl.ingest import Cut, unit_id
 from agentmtl.schema import Document, Level, Unit
+from agentmtl.tasks import under
 from agentmtl.trunk.encoder import Encoder, Side, Vectors
 
 ENCODE_WINDOW = 2_048  # texts handed to the encoder at a time: enough to sort by length, small in memory
@@ -124,7 +125,7 @@ class SegmentDraft:
 
     def _told(self, text: str, task: str) -> str:
         instruction = self._instructions.get(task, "") if self.settings.encoder.instructs else ""
-        return f"{instruction} {text}" if instruction else text
+        return under(instruction, text)
 
     def add_entities(self, is_known: Callable[[Sequence[bytes]], set[bytes]]) -> None:
         """Make a unit of every mentioned name that the index does not hold yet."""

@@ -51,7 +51,6 @@ SEEDS = 7  # queries that a batch is drawn around
 QUESTIONS = 10  # of a multiple choice in a batch
 VOTERS = 8  # demonstrations that vote on dev
 _TOGETHER = 16  # texts of a batch that are read together
-_AT_ONCE = 64
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -79,7 +78,7 @@ class _Task:
         return instructed(self._task, text)
 
     def encoded(self, module: torch.nn.Module, texts: Sequence[str]) -> torch.Tensor:
-        """(n, d) with gradients; texts of like length together, so that little is padded."""
+        """(n, d); texts of like length together, so that little is padded."""
         import torch
 
         order = sorted(range(len(texts)), key=lambda n: len(texts[n]))
@@ -90,15 +89,8 @@ class _Task:
         return rows[back]
 
     def vectors(self, module: torch.nn.Module, texts: Sequence[str]) -> Vectors:
-        """(n, d) without gradients; texts of like length together."""
-        order = sorted(range(len(texts)), key=lambda n: -len(texts[n]))
-        found: list[Vectors] = [np.empty(0, np.float32)] * len(texts)
-        for at in range(0, len(order), _AT_ONCE):
-            part = order[at : at + _AT_ONCE]
-            rows = query_vectors(module, self._cutter, [texts[n] for n in part]).float().cpu().numpy()
-            for n, row in zip(part, rows, strict=True):
-                found[n] = row
-        return np.stack(found)
+        """The same for dev, without gradients."""
+        return np.asarray(self.encoded(module, texts).detach().float().cpu().numpy(), np.float32)
 
 
 class RankingTask(_Task):

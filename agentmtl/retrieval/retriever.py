@@ -18,6 +18,7 @@ from agentmtl.retrieval.identifiers import channel as identifiers
 from agentmtl.retrieval.masks import Allowed, Masks
 from agentmtl.retrieval.ranking import Ranking
 from agentmtl.schema import LEVELS, Level
+from agentmtl.tasks import under
 from agentmtl.trunk.encoder import Encoder, Vectors
 
 Channel: TypeAlias = Literal["fused", "dense", "lexical", "identifiers"]
@@ -102,7 +103,7 @@ class Retriever:
             return self.encode_queries(texts)
         card = self.snapshot.manifest.tasks.get(task, {}) if identity.instructs else {}
         instruction = str(card.get("instruction", ""))
-        told = [f"{instruction} {text}" for text in texts] if instruction else list(texts)
+        told = [under(instruction, text) for text in texts]
         return np.asarray(self._encoder.encode(told, "demonstration"), np.float32)
 
     def _by_text(

@@ -17,9 +17,7 @@ from numpy.typing import NDArray
 from agentmtl.errors import EncoderError
 
 Vectors: TypeAlias = NDArray[np.float32]  # (n, dimension), rows of unit length where normalised
-Side: TypeAlias = Literal[
-    "query", "document", "demonstration"
-]  # the last where the identity has a head for it
+Side: TypeAlias = Literal["query", "document", "demonstration"]  # the last: where a head is for it
 
 
 @dataclass(frozen=True, slots=True)
