@@ -23,18 +23,19 @@ def write_report(
     difficulty, which whoever reads the file then obeys; `average`: the allocation for all is the frontier's
     within that. Raises StorageError where they cannot be written."""
     first, by = tuned[0], leveled.to_json() if leveled else None
-    alone = first.space.allocation(first.recommendation.choice)
-    if average is not None:
-        alone = first.frontier.resolve(average).allocation
+    within = None if average is None else first.frontier.resolve(average)
+    alone = within.allocation if within else first.space.allocation(first.recommendation.choice)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         write_allocation(folder / ALLOCATION, alone, first.frontier, by)
         told = {**first.to_json(), "compared": [one.to_json() for one in tuned[1:]]}
+        if within is not None:
+            told["average"] = {"budget": average, "cost": within.cost, "quality": within.quality}
         if by is not None:
             told |= {"difficulty": {name: of for name, of in by.items() if name != "weights"}}
         (folder / FIGURES).write_text(json.dumps(told, indent=1), "utf-8")
         pictured = draw(folder / PICTURE, tuned)
-        (folder / REPORT).write_text(markdown(tuned, pictured, leveled), "utf-8")
+        (folder / REPORT).write_text(markdown(tuned, pictured, leveled, average), "utf-8")
     except OSError as error:
         raise StorageError(f"{folder} cannot be written: {error.strerror}.", "Give another --out.") from None
 
@@ -48,8 +49,13 @@ def read_figures(folder: Path) -> dict[str, Any]:
     return told
 
 
-def markdown(tuned: Sequence[Tuned], pictured: bool, leveled: ByDifficulty | None = None) -> str:
-    """The report as text."""
+def markdown(
+    tuned: Sequence[Tuned],
+    pictured: bool,
+    leveled: ByDifficulty | None = None,
+    average: float | None = None,
+) -> str:
+    """The report as text. `average`: what a query may cost on average, where that was asked for."""
     first = tuned[0]
     unit, best = first.space.pipeline.unit, first.recommendation
     lines = [
@@ -66,6 +72,7 @@ def markdown(tuned: Sequence[Tuned], pictured: bool, leveled: ByDifficulty | Non
         f"- the search spent {first.spent:.4g} {unit} on {first.measured} measurements"
         + (f"; {first.failed} runs failed and count as 0" if first.failed else ""),
         "",
+        *_within(first, average, leveled is not None),
         "## Frontier",
         "",
         *_table(["cost a query", "quality", "90 % interval", "configuration"], _frontier(first)),
@@ -145,6 +152,20 @@ def _frontier(tuned: Tuned) -> list[list[str]]:
     return rows
 
 
+def _within(tuned: Tuned, average: float | None, leveled: bool) -> list[str]:
+    """What the allocation file holds where it is not the recommendation above."""
+    if average is None:
+        return []
+    point = tuned.frontier.resolve(average)
+    rest = ", and where a question's difficulty is guessed what its level says" if leveled else ""
+    return [
+        f"**{ALLOCATION} is not that:** it keeps to {average:.4g} {tuned.space.pipeline.unit} a query on "
+        f"average, with {_short(tuned, tuned.space.choice(point.allocation))} (quality {point.quality:.3f}, "
+        f"cost {point.cost:.4g}) for all{rest}.",
+        "",
+    ]
+
+
 def _by_difficulty(leveled: ByDifficulty, unit: str, metric: str) -> list[str]:
     last = len(leveled.allocations) - 1
     names = {0: "hardest", last: "easiest"}
@@ -193,6 +214,11 @@ def summary(told: Mapping[str, Any]) -> list[str]:
         lines.append(
             f"a model was asked {asked['calls']} times: {asked['prompt_tokens']:,} tokens read, "
             f"{asked['output_tokens']:,} written"
+        )
+    if within := told.get("average"):
+        lines.append(
+            f"{ALLOCATION} keeps to {within['budget']:.4g} {unit} on average: for all {told['metric']} "
+            f"{within['quality']:.3f} at {within['cost']:.4g}"
         )
     if by := told.get("difficulty"):
         lines.append(

@@ -10,7 +10,7 @@ import pytest
 from agentmtl.cli.main import _exit_code
 from agentmtl.compute.frontier import read_allocation
 from agentmtl.compute.replay import Replay, matching
-from agentmtl.compute.report import read_figures, write_report
+from agentmtl.compute.report import read_figures, summary, write_report
 from agentmtl.compute.tuning import tune
 from agentmtl.errors import UsageError
 
@@ -50,6 +50,19 @@ def test_a_report_is_written_and_read(tmp_path: Path) -> None:
     assert {"recommended", "interval", "tied", "frontier", "spent", "schema"} <= set(figures)
     with pytest.raises(UsageError, match="no report"):
         read_figures(tmp_path / "none")
+
+
+def test_a_report_says_where_the_file_is_not_what_it_recommends(tmp_path: Path) -> None:
+    """An average below the budget gives the file another allocation than the recommendation's."""
+    tuned = tune(Replay(WORLD, 0), (1e12, BUDGET), LIMIT)
+    write_report(tmp_path, [tuned], average=1e12)
+    allocation, _ = read_allocation(tmp_path / "allocation.toml")
+    point = tuned.frontier.resolve(1e12)
+    assert allocation == point.allocation != tuned.space.allocation(tuned.recommendation.choice)
+    assert "allocation.toml is not that" in (tmp_path / "report.md").read_text()
+    figures = read_figures(tmp_path)
+    assert figures["average"] == {"budget": 1e12, "cost": point.cost, "quality": point.quality}
+    assert any("allocation.toml keeps to" in line for line in summary(figures))
 
 
 def test_a_live_pipeline_is_tuned_with_its_failures_counted() -> None:
