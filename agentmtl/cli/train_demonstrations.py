@@ -42,6 +42,7 @@ def demonstrations(
     instruct: Annotated[
         bool, typer.Option("--instruct/--no-instruct", help="Read texts under their task's instruction.")
     ] = True,
+    afresh: Annotated[bool, typer.Option("--afresh", help="Begin every round at the trunk.")] = False,
     rank: Annotated[int, typer.Option(min=1, help="Of the adapters.")] = 32,
     rate: Annotated[float, typer.Option(help="The highest learning rate.")] = 1e-3,
     seed: Annotated[int, typer.Option("--seed", help="Of everything drawn.")] = 0,
@@ -66,7 +67,7 @@ def demonstrations(
     files = model_files(settings_from(encoder=encoder).encoder)
     recipe = DemonstrationsRecipe(
         rank=rank, rate=rate, epochs=epochs, seed=seed, limit=limit, rounds=rounds, queries=queries,
-        instruct=instruct, scorer=scorer,
+        instruct=instruct, afresh=afresh, scorer=scorer,
     )  # fmt: skip
     folders, model = task_folders(data, leave_out or ()), _model(scorer)
     with watching_steps("training", quiet or as_json) as watch:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -46,7 +46,8 @@ TASK = "demonstrations"
 class DemonstrationsRecipe(AdapterRecipe):
     """`limit`: examples of a task that are learned from. `queries` of each task are mined and learned from a
     round, in `epochs` epochs. Dev: `asked` examples a task, predicted from `shown`. `instruct`: texts are
-    read under their task's instruction. `scorer`: what ranked the candidates, for the card."""
+    read under their task's instruction. `afresh`: every round begins at the trunk, as UDR does, and not at
+    the head of the round before. `scorer`: what ranked the candidates, for the card."""
 
     rank: int = 32
     max_length: int = 96
@@ -58,6 +59,7 @@ class DemonstrationsRecipe(AdapterRecipe):
     shown: int = 600
     asked: int = 100
     instruct: bool = True
+    afresh: bool = False
     scorer: str = "kernel"
 
 
@@ -103,14 +105,15 @@ def train_demonstrations(
     lists: list[Lists] = [{} for _ in sets]
     head: Head | None = None
     for number in range(1, recipe.rounds + 1):
-        place = out / f"round-{number}"
-        vectors = _retrieving(sets, out / f"round-{number - 1}", number, recipe, encode)
+        place, before = out / f"round-{number}", out / f"round-{number - 1}"
+        vectors = _retrieving(sets, before, number, recipe, encode)
         for n, one in enumerate(sets):
             if one.pool.task.kind != "multiple_choice":
                 queries = one.queries(recipe.queries, recipe.seed, number)
                 lists[n] = mine(one.pool, vectors[n], one.scorer, queries, lists[n], first=number == 1)
                 watch(n + 1, len(sets), f"round {number}: candidates of {one.pool.task.name}")
-        head = _round(files, sets, lists, place, recipe, data, command, watch)
+        here = recipe if number == 1 or recipe.afresh else replace(recipe, start=str(before))
+        head = _round(files, sets, lists, place, here, data, command, watch)
     if head is None:
         raise UsageError("No round was asked for.", "Give --rounds 1 or more.")
     save_head(head, out)
@@ -127,7 +130,7 @@ def _round(
     command: str,
     watch: Watch,
 ) -> Head:
-    """Trained from the trunk again, on the lists of all rounds so far."""
+    """Trained on the lists of all rounds so far."""
     cutter = PairCutter(files, recipe.max_length)
     tasks: list[RankingTask | ChoiceTask] = []
     for one, mined in zip(sets, lists, strict=True):
@@ -137,7 +140,9 @@ def _round(
             tasks.append(
                 RankingTask(one.pool, mined, one.scorer, cutter, one.dev, recipe.instruct, recipe.seed)
             )
-    module = as_the_trunk(module_for(files, {VECTOR: files.identity.dimension}, recipe))
+    module = module_for(files, {VECTOR: files.identity.dimension}, recipe)
+    if not recipe.start:
+        module = as_the_trunk(module)
     card = run_card(files, recipe, data)
     progress = train(module, tasks, recipe.settings(recipe.epochs), place / "run", card, watch)
     metrics = _metrics(progress)
