@@ -24,7 +24,7 @@ from agentmtl.retrieval.demonstrations import Selected, Selection, select
 from agentmtl.retrieval.hits import Hits
 from agentmtl.retrieval.retriever import MAX_K, Retriever, task_filter
 from agentmtl.schema import Demonstration, Hit
-from agentmtl.tasks import Task, instructed
+from agentmtl.tasks import Task
 from agentmtl.trunk.encoder import Vectors
 
 STRENGTH = 0.25  # κ: 0 counts every demonstration the same; `docs/decisions.md` has the numbers
@@ -108,7 +108,7 @@ class DemonstrationVoter:
         settings = self._settings
         if options:
             examples = [Demonstration.from_unit(hit.unit) for hit in found.hits]
-            votes = option_votes(text, options, examples, *self._reading())
+            votes = option_votes(text, options, examples, self._retriever.encode_queries)
         else:
             voting = [hit for hit in found.hits if self._may_vote(hit)]
             weights = kernel_weights([hit.score for hit in voting], settings.strength)
@@ -119,11 +119,6 @@ class DemonstrationVoter:
         abstained = not found.hits or share < settings.threshold or not near
         hits = found.hits if settings.selection.order == "best_first" else found.hits[::-1]
         return Vote(text, "" if abstained else best, ordered, hits, abstained)
-
-    def _reading(self) -> tuple[Callable[[Sequence[str]], Vectors], Task | None]:
-        """How questions and options are encoded, and under whose instruction."""
-        identity = self._retriever.snapshot.settings.encoder
-        return self._retriever.encode_inputs, self._task if identity.instructs else None
 
     def _may_vote(self, hit: Hit) -> bool:
         """Examples of other tasks, where the bank has them, vote for what this task may answer alone."""
@@ -144,19 +139,16 @@ def option_votes(
     options: Sequence[str],
     examples: Sequence[Demonstration],
     encode: Callable[[Sequence[str]], Vectors],
-    task: Task | None = None,
 ) -> dict[str, float]:
     """softmax over the options of: cosine of question and option, plus the mean cosine of question with
-    option and example with its answer. No votes without examples. `encode` gives unit vectors (n, d); of
-    questions under the instruction of `task`, for an encoder that was trained so."""
+    option and example with its answer. No votes without examples. `encode` gives the trunk's unit vectors
+    (n, d): a head that finds examples was not made to compare options (`docs/decisions.md`)."""
     if not examples:
         return {}
-    question = question_of(text, options)
+    question, n = question_of(text, options), len(options)
     together = [f"{question} {option}" for option in options]
     answered = [f"{question_of(e.input, e.choices)} {e.output}" for e in examples]
-    asked, *told = (instructed(task, one) for one in (question, *together, *answered))
-    texts = [asked, *options, *told]
-    vectors, n = encode(texts), len(options)
+    vectors = encode([question, *options, *together, *answered])
     alone, whole, known = vectors[1 : n + 1], vectors[n + 1 : 2 * n + 1], vectors[2 * n + 1 :]
     scores = alone @ vectors[0] + (whole @ known.T).mean(axis=1)
     weights = np.exp((scores - scores.max()) / OPTION_TEMPERATURE)

@@ -31,9 +31,8 @@ class VoterExpert:
     """See the top of this module. Immutable, so safe in several threads.
 
     `encode`: texts to unit vectors (n, d), with which the options of a multiple choice are compared; they
-    stand in the question as "A) … B) …"; with `instruct` it reads questions under the task's instruction, as
-    a head was trained to (`agentmtl.trunk.headed`). `threshold` and `nearest` of the settings abstain as they
-    do in `agentmtl run`.
+    stand in the question as "A) … B) …". `threshold` and `nearest` of the settings abstain as they do in
+    `agentmtl run`.
     """
 
     needs: Needs = "demonstrations"
@@ -44,7 +43,6 @@ class VoterExpert:
         settings: VoterSettings | None = None,
         *,
         encode: Callable[[Sequence[str]], Vectors] | None = None,
-        instruct: bool = False,
         name: str = "",
         card: str = "",
     ) -> None:
@@ -52,7 +50,7 @@ class VoterExpert:
         if task.kind == "multiple_choice" and encode is None:
             raise UsageError(f"The task {task.name} compares options.", "Give the voter the index's encoder.")
         self.task, self._task, self._settings = task.name, task, settings or VoterSettings()
-        self._encode, self._instructed = encode, task if instruct else None
+        self._encode = encode
         self.name = name or f"voter:{task.name}"
         self.card = (
             card or f"Answers {task.name} by the nearest labelled examples. {task.instruction}".strip()
@@ -101,7 +99,7 @@ class VoterExpert:
             examples = [Demonstration.from_unit(hit.unit) for hit in voting]
             if not options:
                 return {}
-            return option_votes(question, options, examples, self._encode, self._instructed)
+            return option_votes(question, options, examples, self._encode)
         weights = kernel_weights([hit.score for hit in voting], self._settings.strength)
         return tally([_output(hit) for hit in voting], weights)
 

@@ -77,11 +77,11 @@ def _embedded(
         return load_encoder(encoder.name, backend=backend)
 
     def encode(texts: Any) -> Vectors:
-        return loaded().encode(texts, "demonstration" if encoder.demonstrations else "query")
+        return loaded().encode(texts, "query")
 
     name = entry.model.removeprefix(VOTER)
     task = load_task(Path(entry.task)) if entry.task else tasks.get(name, Task(name, "classification"))
-    return VoterExpert(task, encode=encode, instruct=encoder.instructs, name=entry.name, card=entry.card)
+    return VoterExpert(task, encode=encode, name=entry.name, card=entry.card)
 
 
 def _cost(entry: ExpertEntry) -> Cost:

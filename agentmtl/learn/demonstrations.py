@@ -10,8 +10,8 @@ For texts x with vectors e(x) of unit length, s = e(x)·e(c) / τ, and candidate
     vote     −log Σ_c softmax(s)_c · [y_c = y], for labels: the marginal over demonstrations by which the
              voter predicts (Lewis et al., arXiv 2005.11401, equation 1), so that it is trained as it is used
 
-Of a multiple choice the loss is the cross-entropy of the right option by the voter's own score of options
-(`agentmtl.experts.demonstrations.option_votes`), the batch's other questions its demonstrations.
+Options of a multiple choice are compared by the trunk's own vectors, not by the head
+(`agentmtl.experts.demonstrations.option_votes`): it only finds their examples.
 
 Labels never stand in a text that is encoded, so there is none to copy; every batch is drawn around queries
 with their worst candidates as well as their best.
@@ -19,21 +19,14 @@ with their worst candidates as well as their best.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from random import Random
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from agentmtl.experts.demonstrations import (
-    OPTION_TEMPERATURE,
-    STRENGTH,
-    kernel_weights,
-    option_votes,
-    question_of,
-    tally,
-)
+from agentmtl.experts.demonstrations import STRENGTH, kernel_weights, option_votes, tally
 from agentmtl.learn.distil import query_vectors
 from agentmtl.learn.feedback import FeedbackScorer, Floats, Pool
 from agentmtl.learn.mining import Lists
@@ -48,7 +41,6 @@ if TYPE_CHECKING:
 TEMPERATURE = 0.05
 SHOWN = 8  # candidates of a query in a batch, itself not counted
 SEEDS = 7  # queries that a batch is drawn around
-QUESTIONS = 10  # of a multiple choice in a batch
 VOTERS = 8  # demonstrations that vote on dev
 _TOGETHER = 16  # texts of a batch that are read together
 
@@ -61,13 +53,26 @@ class Dev:
     asked: tuple[Demonstration, ...]
 
 
-class _Task:
-    """What both kinds share: texts to vectors, under the task's instruction."""
+class RankingTask:
+    """A `TrainTask` over labelled or otherwise answered examples, with mined candidates. `compare`: how the
+    options of a multiple choice are encoded on dev, texts to unit vectors (n, d)."""
 
-    def __init__(self, pool: Pool, cutter: PairCutter, dev: Dev, instruct: bool, seed: int) -> None:
+    def __init__(
+        self,
+        pool: Pool,
+        lists: Lists,
+        scorer: FeedbackScorer,
+        cutter: PairCutter,
+        dev: Dev,
+        compare: Callable[[Sequence[str]], Vectors],
+        instruct: bool = True,
+        seed: int = 0,
+    ) -> None:
         self.name, self.pool, self.dev = pool.task.name, pool, dev
-        self._cutter, self._seed = cutter, seed
-        self._task = pool.task if instruct else None
+        self._lists, self._scorer, self._cutter, self._compare = lists, scorer, cutter, compare
+        self._seed, self._task = seed, pool.task if instruct else None
+        self._labels = {name: n for n, name in enumerate(sorted(set(pool.outputs)))}
+        self._votes = pool.task.kind == "classification"
 
     @property
     def size(self) -> int:
@@ -87,29 +92,6 @@ class _Task:
         back = torch.empty(len(order), dtype=torch.long, device=rows.device)
         back[torch.tensor(order, device=rows.device)] = torch.arange(len(order), device=rows.device)
         return rows[back]
-
-    def vectors(self, module: torch.nn.Module, texts: Sequence[str]) -> Vectors:
-        """The same for dev, without gradients."""
-        return np.asarray(self.encoded(module, texts).detach().float().cpu().numpy(), np.float32)
-
-
-class RankingTask(_Task):
-    """A `TrainTask` over labelled or otherwise answered examples, with mined candidates."""
-
-    def __init__(
-        self,
-        pool: Pool,
-        lists: Lists,
-        scorer: FeedbackScorer,
-        cutter: PairCutter,
-        dev: Dev,
-        instruct: bool = True,
-        seed: int = 0,
-    ) -> None:
-        super().__init__(pool, cutter, dev, instruct, seed)
-        self._lists, self._scorer = lists, scorer
-        self._labels = {name: n for n, name in enumerate(sorted(set(pool.outputs)))}
-        self._votes = pool.task.kind == "classification"
 
     def batches(self, epoch: int) -> list[list[int]]:
         """Around every query once: it and some of its candidates, each example once a batch."""
@@ -154,75 +136,32 @@ class RankingTask(_Task):
         return found
 
     def evaluate(self, module: torch.nn.Module) -> dict[str, float]:
-        """The voter's accuracy on dev (of outputs that are no labels: their words' F1) as "score"."""
+        """The voter's accuracy on dev (of outputs that are neither labels nor options: their words' F1) as
+        "score"."""
         from agentmtl.evaluate.answer_metrics import f1
 
         shown, asked = self.dev.shown, self.dev.asked
-        vectors = self.vectors(module, [self.told(one.input) for one in (*shown, *asked)])
-        said = voted(vectors[: len(shown)], [d.output for d in shown], vectors[len(shown) :])
+        rows = self.encoded(module, [self.told(one.input) for one in (*shown, *asked)])
+        vectors = np.asarray(rows.detach().float().cpu().numpy(), np.float32)
+        known, inputs = vectors[: len(shown)], vectors[len(shown) :]
+        if self.pool.task.kind == "multiple_choice":
+            said = self._chosen(known, inputs)
+        else:
+            said = voted(known, [d.output for d in shown], inputs)
         pairs = list(zip(said, asked, strict=True))
-        if self._votes:
+        if self.pool.task.kind in ("classification", "multiple_choice"):
             return {"score": float(np.mean([output == one.output for output, one in pairs]))}
         return {"score": float(np.mean([f1(output, [one.output]) for output, one in pairs]))}
 
-
-class ChoiceTask(_Task):
-    """A `TrainTask` over multiple choice; an epoch asks `count` of its questions."""
-
-    def __init__(
-        self, pool: Pool, cutter: PairCutter, dev: Dev, count: int, instruct: bool = True, seed: int = 0
-    ) -> None:
-        super().__init__(pool, cutter, dev, instruct, seed)
-        self._count = count
-
-    def batches(self, epoch: int) -> list[list[int]]:
-        random = Random(f"choices:{self.name}:{self._seed}:{epoch}")
-        rows = list(range(len(self.pool.examples)))
-        random.shuffle(rows)
-        rows = rows[: self._count]
-        return [rows[at : at + QUESTIONS] for at in range(0, len(rows) - 1, QUESTIONS)]
-
-    def loss(self, module: torch.nn.Module, batch: Sequence[int]) -> torch.Tensor:
-        import torch
-
-        examples = [self.pool.examples[row] for row in batch]
-        questions = [question_of(one.input, one.choices) for one in examples]
-        counts = [len(one.choices) for one in examples]
-        alone = [choice for one in examples for choice in one.choices]
-        together = [
-            self.told(f"{q} {c}") for q, one in zip(questions, examples, strict=True) for c in one.choices
-        ]
-        vectors = self.encoded(module, [*map(self.told, questions), *alone, *together])
-        with torch.autocast(vectors.device.type, enabled=False):
-            asked, options, whole = torch.split(vectors.float(), [len(batch), len(alone), len(together)])
-            starts = np.cumsum([0, *counts[:-1]]).tolist()
-            answers = [one.answer_index or 0 for one in examples]
-            known = whole[[start + answer for start, answer in zip(starts, answers, strict=True)]]
-            losses = []
-            for n, (start, count) in enumerate(zip(starts, counts, strict=True)):
-                others = torch.cat([known[:n], known[n + 1 :]])
-                mine = slice(start, start + count)
-                scores = options[mine] @ asked[n] + (whole[mine] @ others.T).mean(1)
-                right = torch.tensor(answers[n], device=scores.device)
-                losses.append(torch.nn.functional.cross_entropy(scores / OPTION_TEMPERATURE, right))
-            return torch.stack(losses).mean()
-
-    def evaluate(self, module: torch.nn.Module) -> dict[str, float]:
-        """The voter's accuracy on dev as "score", from the examples nearest to each question."""
-        shown, asked = self.dev.shown, self.dev.asked
-        vectors = self.vectors(module, [self.told(one.input) for one in (*shown, *asked)])
-        near = np.argsort(-vectors[len(shown) :] @ vectors[: len(shown)].T, axis=1)[:, :VOTERS]
-        right = []
-        for one, rows in zip(asked, near, strict=True):
-            votes = option_votes(
-                one.input,
-                one.choices,
-                [shown[n] for n in rows],
-                lambda t: self.vectors(module, t),
-                self._task,
-            )
-            right.append(max(votes, key=lambda option: votes[option]) == one.output)
-        return {"score": float(np.mean(right))}
+    def _chosen(self, known: Vectors, inputs: Vectors) -> list[str]:
+        """The option of every dev question that the voter chooses."""
+        near = np.argsort(-inputs @ known.T, axis=1, kind="stable")[:, :VOTERS]
+        said = []
+        for one, rows in zip(self.dev.asked, near, strict=True):
+            examples = [self.dev.shown[n] for n in rows]
+            votes = option_votes(one.input, one.choices, examples, self._compare)
+            said.append(max(votes, key=lambda option: votes[option]))
+        return said
 
 
 def batch_loss(scores: torch.Tensor, utilities: torch.Tensor, labels: torch.Tensor | None) -> torch.Tensor:

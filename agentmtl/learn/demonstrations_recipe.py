@@ -14,7 +14,7 @@ from agentmtl.errors import UsageError
 from agentmtl.evaluate.jsonl import files_hash
 from agentmtl.experts.scoring import Scorer
 from agentmtl.ingest.demonstrations import read_demonstrations
-from agentmtl.learn.demonstrations import ChoiceTask, Dev, RankingTask, dev_of
+from agentmtl.learn.demonstrations import Dev, RankingTask, dev_of
 from agentmtl.learn.distil import as_the_trunk, check_mean_pooled
 from agentmtl.learn.feedback import FeedbackScorer, KernelScorer, LikelihoodScorer, OverlapScorer, Pool
 from agentmtl.learn.mining import Lists, mine
@@ -108,22 +108,34 @@ def train_demonstrations(
         place, before = out / f"round-{number}", out / f"round-{number - 1}"
         vectors = _retrieving(sets, before, number, recipe, encode)
         for n, one in enumerate(sets):
-            if one.pool.task.kind != "multiple_choice":
-                queries = one.queries(recipe.queries, recipe.seed, number)
-                lists[n] = mine(one.pool, vectors[n], one.scorer, queries, lists[n], first=number == 1)
-                watch(n + 1, len(sets), f"round {number}: candidates of {one.pool.task.name}")
+            queries = one.queries(recipe.queries, recipe.seed, number)
+            lists[n] = mine(one.pool, vectors[n], one.scorer, queries, lists[n], first=number == 1)
+            watch(n + 1, len(sets), f"round {number}: candidates of {one.pool.task.name}")
         here = recipe if number == 1 or recipe.afresh else replace(recipe, start=str(before))
-        head = _round(files, sets, lists, place, here, data, command, watch)
+        tasks = _tasks(sets, lists, PairCutter(files, recipe.max_length), encode, recipe)
+        head = _round(files, tasks, place, here, data, command, watch)
     if head is None:
         raise UsageError("No round was asked for.", "Give --rounds 1 or more.")
     save_head(head, out)
     return head
 
 
-def _round(
-    files: ModelFiles,
+def _tasks(
     sets: Sequence[_Set],
     lists: Sequence[Lists],
+    cutter: PairCutter,
+    encode: Callable[[Sequence[str]], Vectors],
+    recipe: DemonstrationsRecipe,
+) -> list[RankingTask]:
+    return [
+        RankingTask(one.pool, mined, one.scorer, cutter, one.dev, encode, recipe.instruct, recipe.seed)
+        for one, mined in zip(sets, lists, strict=True)
+    ]
+
+
+def _round(
+    files: ModelFiles,
+    tasks: Sequence[RankingTask],
     place: Path,
     recipe: DemonstrationsRecipe,
     data: dict[str, Any],
@@ -131,15 +143,6 @@ def _round(
     watch: Watch,
 ) -> Head:
     """Trained on the lists of all rounds so far."""
-    cutter = PairCutter(files, recipe.max_length)
-    tasks: list[RankingTask | ChoiceTask] = []
-    for one, mined in zip(sets, lists, strict=True):
-        if one.pool.task.kind == "multiple_choice":
-            tasks.append(ChoiceTask(one.pool, cutter, one.dev, recipe.queries, recipe.instruct, recipe.seed))
-        else:
-            tasks.append(
-                RankingTask(one.pool, mined, one.scorer, cutter, one.dev, recipe.instruct, recipe.seed)
-            )
     module = module_for(files, {VECTOR: files.identity.dimension}, recipe)
     if not recipe.start:
         module = as_the_trunk(module)

@@ -20,6 +20,7 @@ from agentmtl.learn.feedback import FLOOR, TEMPERATURE, KernelScorer, Likelihood
 from agentmtl.learn.mining import NEAREST, OF_OUTPUT, mine
 from agentmtl.schema import Demonstration
 from agentmtl.tasks import Task
+from agentmtl.trunk import load_encoder
 from agentmtl.trunk.pairs import PairCutter
 
 from ..trunk.tiny import tiny_trunk
@@ -202,7 +203,8 @@ def test_a_batch_never_holds_one_output_alone(tmp_path: Path) -> None:
     scorer = KernelScorer(found)
     lists = mine(found, found.vectors, scorer, range(40), {}, first=True)
     cutter = PairCutter(tiny_trunk(tmp_path / "trunk"), 32)
-    task = RankingTask(found, lists, scorer, cutter, dev_of(found.examples, TASK, 5, 5, 0)[1])
+    dev = dev_of(found.examples, TASK, 5, 5, 0)[1]
+    task = RankingTask(found, lists, scorer, cutter, dev, load_encoder("hashing").encode)
     for epoch in range(3):
         batches = task.batches(epoch)
         assert all(len({found.examples[row].output for row in batch}) == 2 for batch in batches)
