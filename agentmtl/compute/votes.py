@@ -138,21 +138,36 @@ def predicted(tally: Tally, prior: Prior, most: int) -> Floats:
     answers not yet seen together are the power series of (1 − spread · ψ(z))^−(weight of the new / spread),
     where ψ holds one new answer's counts below k, and k itself times s.
     """
-    n = np.arange(most + 1)
-    wins, tied, weights, begins = _rows(most)  # begins[k − 1]: the first row of k wins
-    below = (n < wins[:, None]) + (n == wins[:, None]) * tied[:, None]  # (rows, most + 1)
-    products = _unseen(below, begins, prior, len(tally.wrong))
-    for count in tally.wrong:
-        products = _times_below(products, _urn(count - prior.spread, most) * below, begins)
+    _, _, weights, begins = _rows(most)
+    products = _rivals(prior, most, len(tally.wrong), tally.wrong[::-1])
     if tally.blank:
-        products = _times(products, np.broadcast_to(_urn(tally.blank, most), below.shape))
+        products = _times(products, np.broadcast_to(_urn(tally.blank, most), products.shape))
     by_wins = np.add.reduceat(products * weights[:, None], begins)  # (most, most + 1)
     right = _urn(tally.right + prior.weight * prior.right, most)
     won = np.zeros(most + 1)
-    for k in n[1:]:
+    for k in range(1, most + 1):
         won[k:] += right[k] * by_wins[k - 1, : most + 1 - k]
     value: Floats = won[1:] / _urn(tally.total + prior.weight, most)[1:]
     return _kept(np.minimum(value, 1.0))
+
+
+@lru_cache(maxsize=512)
+def _rivals(prior: Prior, most: int, seen: int, counts: tuple[int, ...]) -> Floats:
+    """The product of all answers not yet seen, of which `seen` have been, and of wrong ones with `counts`,
+    the fewest first: so tallies that begin alike, as most do, share what is worked out."""
+    below, begins = _below(most), _rows(most)[3]
+    if not counts:
+        return _kept(_unseen(below, begins, prior, seen))
+    before = _rivals(prior, most, seen, counts[:-1])
+    return _kept(_times_below(before, _urn(counts[-1] - prior.spread, most) * below, begins))
+
+
+@lru_cache(maxsize=64)
+def _below(most: int) -> Floats:
+    """(rows, most + 1): 1 for counts below the row's wins, the node's factor for as many."""
+    n = np.arange(most + 1)
+    wins, tied, _, _ = _rows(most)
+    return _kept((n < wins[:, None]) + (n == wins[:, None]) * tied[:, None])
 
 
 @lru_cache(maxsize=64)

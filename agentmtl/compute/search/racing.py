@@ -117,20 +117,26 @@ class RacingSearch:
         }
         found: list[Draw] = []
         spent, drawn = 0.0, {(s, m): self.beliefs[s].drawn(m) for s, m in worth}
+        prices = {at: self._each(*at) * self._setup.questions for at in worth}
+        gains = dict[tuple[int, int], tuple[float, float]]()  # worth a unit of cost, and the share resolved
+        changed = list(worth)
         while spent < BATCH * left:
-            gains = []
-            for (stage, model), lost in worth.items():
-                cost = self._each(stage, model) * self._setup.questions
-                share = self.beliefs[stage].learned(int(places[stage, model]), drawn[stage, model])
-                if spent + cost <= left and drawn[stage, model] < self.beliefs[stage].reach[model]:
-                    gains.append((lost * share / max(cost, 1e-300), cost, share, stage, model))
-            if not gains:
+            for at in changed:
+                share = self.beliefs[at[0]].learned(int(places[at]), drawn[at])
+                gains[at] = worth[at] * share / max(prices[at], 1e-300), share
+            may = [
+                (gains[at], at)
+                for at in worth
+                if spent + prices[at] <= left and drawn[at] < self.beliefs[at[0]].reach[at[1]]
+            ]
+            if not may:
                 break
-            _, cost, share, stage, model = max(gains)
-            spent += cost
-            drawn[stage, model] += 1
-            worth[stage, model] *= 1 - share
-            found.append(Draw(stage, model, drawn[stage, model]))
+            (_, share), at = max(may)
+            spent += prices[at]
+            drawn[at] += 1
+            worth[at] *= 1 - share
+            changed = [at]
+            found.append(Draw(*at, drawn[at]))
         return found
 
     def _losses(self) -> tuple[Floats, Floats]:
