@@ -23,11 +23,11 @@ from agentmtl.cli.answering import (
 )
 from agentmtl.cli.demonstrations import (
     Balance,
-    Bank,
     ChannelFlag,
     Count,
     Diversity,
     Predicting,
+    TaskBank,
     predict_lines,
 )
 from agentmtl.cli.output import BackendFlag, IndexFlag, JudgeFlag, QuietFlag, index_folder, settings_from
@@ -81,7 +81,7 @@ def run(
     channel: ChannelFlag = "fused",
     diversity: Diversity = 0.0,
     balance: Balance = False,
-    bank: Bank = "task",
+    bank: TaskBank = "task",
     nearest: Annotated[
         float | None,
         typer.Option(
@@ -116,6 +116,8 @@ def run(
       agentmtl run trec --index indexes/tasks < inputs.jsonl > outputs.jsonl
 
       agentmtl run trec --index indexes/tasks --out outputs.jsonl --threshold 0.6 < inputs.jsonl
+
+      agentmtl run mails --index indexes/tasks --bank heads/bank < inputs.jsonl
     """
     from agentmtl.retrieval.index import Index
 
