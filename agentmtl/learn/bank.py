@@ -3,9 +3,10 @@
 An episode is a task made poor: some of its labels, 16 of its examples, and others to be predicted from them
 (Vinyals et al., "Matching networks for one shot learning", arXiv 1606.04080, section 2.2). The weights are
 few (`agentmtl.experts.few_shot.BankWeights`), so they are searched one after the other, the step halved where
-none gets better, for the lowest mean of −log p over the episodes of all tasks, each task counting the same.
-In half of the episodes the bank holds other tasks of the same family, in half it holds none, so that the
-weights fit either.
+none gets better, for the lowest mean of −log p over the episodes of all tasks, each task counting the same,
+with a penalty for going far from where the search begins: twenty tasks are few. The bank of an episode holds
+no task of the same family, so that its votes are trusted no more than those of strangers deserve; that they
+are of relatives, a task's own examples have to show.
 """
 
 from __future__ import annotations
@@ -22,9 +23,10 @@ from agentmtl.experts.few_shot import BankWeights, Floats, Ints, Points, fit_cho
 from agentmtl.retrieval.bank import DemonstrationBank, centred
 
 SHOTS = 16
-ASKED = 48  # of an episode
-LABELS = 80  # of an episode, at most
-SWEEPS = 5
+ASKED = 32  # of an episode
+LABELS = 40  # of an episode, at most
+SWEEPS = 4
+FAR, FURTHER = 0.01, 0.002  # nats for a doubling squared, and for a unit of log π squared
 SPREADS = (0.3, 1.0, 3.0, 10.0)
 WIDE = 30.0  # deviation of the weights of choice from those they start with
 _FLOOR = 1e-9
@@ -88,8 +90,8 @@ def episodes_of(
 ) -> list[Episode]:
     """`count` episodes of a task; `family`: the tasks of the bank that are like it."""
     random = Random(f"episodes:{view.name}:{seed}")
-    banks = (bank.without({view.name}), bank.without({view.name, *family}))
-    found = [_episode(view, banks[number % 2], random) for number in range(count)]
+    strangers = bank.without({view.name, *family})
+    found = [_episode(view, strangers, random) for _ in range(count)]
     return [episode for episode in found if len(episode.answers)]
 
 
@@ -139,14 +141,14 @@ def search(
     start: BankWeights,
     watch: Callable[[int, int, str], None] = lambda done, total, what: None,
 ) -> tuple[BankWeights, float]:
-    """The weights with the lowest loss that steps from `start` lead to, and that loss."""
+    """The weights with the lowest loss, penalty included, that steps from `start` lead to, and that loss."""
     best, lowest = start, loss(episodes, start)
     sizes = {name: size for name, (size, _) in STEPS.items()}
     for sweep in range(SWEEPS):
         for name, (_, multiplies) in STEPS.items():
             before = lowest
             for tried in _tried(best, name, sizes[name], multiplies):
-                reached = loss(episodes, tried)
+                reached = loss(episodes, tried) + penalty(tried, start)
                 if reached < lowest:
                     best, lowest = tried, reached
                     break
@@ -154,6 +156,15 @@ def search(
                 sizes[name] = sizes[name] ** 0.5 if multiplies else sizes[name] / 2
         watch(sweep + 1, SWEEPS, f"weights: {lowest:.4f} nats an answer")
     return best, lowest
+
+
+def penalty(weights: BankWeights, start: BankWeights) -> float:
+    """For how far weights are from where the search began."""
+    total = 0.0
+    for name, (_, multiplies) in STEPS.items():
+        now, then = float(getattr(weights, name)), float(getattr(start, name))
+        total += FAR * np.log2(now / then) ** 2 if multiplies else FURTHER * (now - then) ** 2
+    return float(total)
 
 
 def _tried(weights: BankWeights, name: str, size: float, multiplies: bool) -> list[BankWeights]:

@@ -1,13 +1,13 @@
 """`agentmtl eval bank`: what other tasks' experience is worth to a task with few examples.
 
-For every measured task a bank is learned from all others but those of its family (and, apart, from all
-others but itself). Then, for every seed, `shots` examples are drawn from its train file, the labels taken in
-turn, and its test inputs are predicted from them alone by
+For every measured task a bank is learned from all others but those of its family. Then, for every seed,
+`shots` examples are drawn from its train file, the labels taken in turn, and its test inputs are predicted
+from them alone by
 
 voter         the demonstration voter as it comes, on an index of these examples
 labels        the texts of the labels and the same examples, by weights that were not learned, without a bank
 bank          the bank without the task's family
-same family   the bank without the task alone
+same family   the same weights, but the examples of the task's relatives are in the bank too
 
 A value of an input is its mean over the seeds; intervals resample both inputs and seeds.
 """
@@ -37,6 +37,7 @@ from agentmtl.learn.bank_recipe import (
     Encode,
     Source,
     Watch,
+    bank_of,
     learn_bank,
     read_source,
     remembering,
@@ -121,13 +122,13 @@ def _one_family(family: str) -> str:
 
 
 def _banks(sources: Sequence[Source], name: str, recipe: BankRecipe, watch: Watch) -> dict[str, LearnedBank]:
-    """Learned without the task's family, and, where it has others, without the task alone."""
+    """Learned without the task's family; and the same weights with its relatives' examples in the bank."""
     family = next(one.family for one in sources if one.task.name == name)
     apart = [one for one in sources if one.family != family]
     others = [one for one in sources if one.task.name != name]
     found = {BANK: learn_bank(apart, recipe, {}, watch)}
     if len(others) > len(apart):
-        found[FAMILY] = learn_bank(others, recipe, {}, watch)
+        found[FAMILY] = replace(found[BANK], bank=bank_of(others))
     return found
 
 
