@@ -27,6 +27,7 @@ ASKED = 32  # of an episode
 LABELS = 40  # of an episode, at most
 SWEEPS = 4
 FAR, FURTHER = 0.01, 0.002  # nats for a doubling squared, and for a unit of log π squared
+FREE = ("relating", "joint")  # no penalty: tasks of two parts alone have a say in them, and heed them
 SPREADS = (0.3, 1.0, 3.0, 10.0)
 WIDE = 30.0  # deviation of the weights of choice from those they start with
 _FLOOR = 1e-9
@@ -162,6 +163,8 @@ def penalty(weights: BankWeights, start: BankWeights) -> float:
     """For how far weights are from where the search began."""
     total = 0.0
     for name, (_, multiplies) in STEPS.items():
+        if name in FREE:
+            continue
         now, then = float(getattr(weights, name)), float(getattr(start, name))
         total += FAR * np.log2(now / then) ** 2 if multiplies else FURTHER * (now - then) ** 2
     return float(total)
