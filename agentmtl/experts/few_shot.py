@@ -20,8 +20,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,6 +29,8 @@ from agentmtl.index.tokens import words
 
 Floats: TypeAlias = NDArray[np.float64]
 Ints: TypeAlias = NDArray[np.int64]
+Reals: TypeAlias = NDArray[np.floating[Any]]
+Memory: TypeAlias = dict[tuple[bool, float, int, float], Floats]  # of class scores, by what they depend on
 
 NEGATIONS = frozenset(
     ("no", "not", "never", "nobody", "nothing", "none", "neither", "nor", "without", "cannot", "t")
@@ -106,20 +107,30 @@ def possible(shots: Points) -> tuple[Hypothesis, ...]:
     )  # fmt: skip
 
 
-def predict(points: Points, shots: Points, y: Ints, labels: Floats, weights: BankWeights) -> Floats:
-    """(n, labels): p(y | x) for points, from shots with labels y (m,) whose texts' vectors are `labels`."""
+def predict(
+    points: Points, shots: Points, y: Ints, labels: Floats, weights: BankWeights, memory: Memory | None = None
+) -> Floats:
+    """(n, labels): p(y | x) for points, from shots with labels y (m,) whose texts' vectors are `labels`.
+
+    `memory` makes it fast to ask the same with other weights again; it goes with one set of arguments.
+    """
     hypotheses = possible(shots)
-    shares = hypothesis_weights(shots, y, labels, weights, hypotheses)
-    found = _log_posteriors(points, shots, y, labels, weights, hypotheses, own=False)
+    shares = hypothesis_weights(shots, y, labels, weights, hypotheses, memory)
+    found = _log_posteriors(points, shots, y, labels, weights, hypotheses, own=False, memory=memory)
     blended: Floats = np.einsum("h,hnl->nl", shares, np.exp(found))
     return blended
 
 
 def hypothesis_weights(
-    shots: Points, y: Ints, labels: Floats, weights: BankWeights, hypotheses: Sequence[Hypothesis]
+    shots: Points,
+    y: Ints,
+    labels: Floats,
+    weights: BankWeights,
+    hypotheses: Sequence[Hypothesis],
+    memory: Memory | None = None,
 ) -> Floats:
     """(h,): w_h."""
-    found = _log_posteriors(shots, shots, y, labels, weights, hypotheses, own=True)
+    found = _log_posteriors(shots, shots, y, labels, weights, hypotheses, own=True, memory=memory)
     said = found[:, np.arange(len(y)), y].sum(axis=1)
     return np.asarray(np.exp(log_softmax(weights.log_prior(hypotheses) + weights.evidence * said)))
 
@@ -132,47 +143,53 @@ def _log_posteriors(
     weights: BankWeights,
     hypotheses: Sequence[Hypothesis],
     own: bool,
+    memory: Memory | None,
 ) -> Floats:
     """(h, n, labels): log p_h; with `own` points are the shots, each predicted from the others."""
-    prior = shots.content.mean(axis=0) + weights.labels * (labels - labels.mean(axis=0))
+    known = {} if memory is None else memory
 
-    @cache
     def content(shrinkage: float) -> Floats:
-        return class_scores(points.content, shots.content, y, prior, shrinkage, weights.content, own)
+        key = (own, shrinkage, 0, weights.labels)
+        if key not in known:
+            prior = shots.content.mean(axis=0) + weights.labels * (labels - labels.mean(axis=0))
+            known[key] = class_scores(points.content, shots.content, y, prior, shrinkage, own)
+        return known[key]
 
-    @cache
     def relation(shrinkage: float, numbers: int) -> Floats:
-        assert points.relation is not None and shots.relation is not None
-        asked, known = points.relation[:, :numbers], shots.relation[:, :numbers]
-        usual = np.repeat(known.mean(axis=0)[None], len(labels), axis=0)
-        return class_scores(asked, known, y, usual, shrinkage, weights.relation, own)
+        key = (own, shrinkage, numbers, 0.0)
+        if key not in known and points.relation is not None and shots.relation is not None:
+            told = shots.relation[:, :numbers]
+            usual = np.repeat(told.mean(axis=0)[None], len(labels), axis=0)
+            known[key] = class_scores(points.relation[:, :numbers], told, y, usual, shrinkage, own)
+        return known[key]
 
     def scores(h: Hypothesis) -> Floats:
         found = np.zeros((len(points.content), len(labels)))
         if h.reads in ("content", "both"):
-            found = found + content(h.shrinkage)
+            found = found + weights.content * content(h.shrinkage)
         if h.relates:
-            found = found + relation(h.shrinkage, 1 if h.reads == "likeness" else RELATIONS)
+            numbers = 1 if h.reads == "likeness" else RELATIONS
+            found = found + weights.relation * relation(h.shrinkage, numbers)
         return found + h.votes * points.votes if points.votes is not None and h.votes else found
 
     return log_softmax(np.stack([scores(h) for h in hypotheses]))
 
 
 def class_scores(
-    points: Floats, shots: Floats, y: Ints, prior: Floats, shrinkage: float, sharpness: float, own: bool
+    points: Floats, shots: Floats, y: Ints, prior: Floats, shrinkage: float, own: bool
 ) -> Floats:
-    """(n, labels): −β · |x − m_y|² / (1 + 1 / (n_y + κ)); with `own` points are the shots, and each is left
+    """(n, labels): −|x − m_y|² / (1 + 1 / (n_y + κ)); with `own` points are the shots, and each is left
     out of its own class."""
     member = np.eye(len(prior))[y]
     counts, sums = member.sum(axis=0), member.T @ shots
     means = (sums + shrinkage * prior) / (counts + shrinkage)[:, None]
     squares = (points**2).sum(1)[:, None] - 2 * points @ means.T + (means**2).sum(1)
-    scores: Floats = -sharpness * squares / (1 + 1 / (counts + shrinkage))
+    scores: Floats = -squares / (1 + 1 / (counts + shrinkage))
     if own:
         left = counts[y] - 1 + shrinkage
         without = (sums[y] - shots + shrinkage * prior[y]) / left[:, None]
         apart = ((points - without) ** 2).sum(axis=1)
-        scores[np.arange(len(y)), y] = -sharpness * apart / (1 + 1 / left)
+        scores[np.arange(len(y)), y] = -apart / (1 + 1 / left)
     return scores
 
 
@@ -203,7 +220,7 @@ def relations(pairs: Sequence[tuple[str, str]], first: Floats, second: Floats) -
     return found
 
 
-def option_features(question: Floats, options: Floats, together: Floats, answered: Floats) -> Floats:
+def option_features(question: Reals, options: Reals, together: Reals, answered: Reals) -> Floats:
     """(options, 4), centred: cosines of an option with the question, of both together with the question, with
     the other options, and of both together with examples and their answers (m, d)."""
     others = options @ options.T

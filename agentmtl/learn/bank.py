@@ -11,15 +11,24 @@ are of relatives, a task's own examples have to show.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, field, replace
 from itertools import chain, zip_longest
 from random import Random
 
 import numpy as np
 
 from agentmtl.experts.bank import NEAREST, marginal
-from agentmtl.experts.few_shot import BankWeights, Floats, Ints, Points, fit_choice, log_softmax, predict
+from agentmtl.experts.few_shot import (
+    BankWeights,
+    Floats,
+    Ints,
+    Memory,
+    Points,
+    fit_choice,
+    log_softmax,
+    predict,
+)
 from agentmtl.retrieval.bank import DemonstrationBank, centred
 
 SHOTS = 16
@@ -63,6 +72,7 @@ class Episode:
     asked: Points
     answers: Ints
     labels: Floats
+    memory: Memory = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -87,7 +97,7 @@ def in_turn(y: Sequence[int], count: int, random: Random) -> list[int]:
 
 
 def episodes_of(
-    view: View, bank: DemonstrationBank, family: Sequence[str], count: int, seed: int
+    view: View, bank: DemonstrationBank, family: Collection[str], count: int, seed: int
 ) -> list[Episode]:
     """`count` episodes of a task; `family`: the tasks of the bank that are like it."""
     random = Random(f"episodes:{view.name}:{seed}")
@@ -131,7 +141,7 @@ def loss(episodes: Sequence[Episode], weights: BankWeights) -> float:
     """The mean over tasks of the mean of −log p of the right labels."""
     by_task: dict[str, list[float]] = {}
     for one in episodes:
-        shares = predict(one.asked, one.shots, one.y, one.labels, weights)
+        shares = predict(one.asked, one.shots, one.y, one.labels, weights, one.memory)
         right = shares[np.arange(len(one.answers)), one.answers]
         by_task.setdefault(one.task, []).append(float(-np.log(right + _FLOOR).mean()))
     return float(np.mean([np.mean(values) for values in by_task.values()]))

@@ -37,10 +37,10 @@ def test_an_example_left_out_is_as_if_it_had_never_been_there(seed: int, shrinka
     rng = np.random.default_rng(seed)
     x, prior = rng.normal(size=(7, 4)), rng.normal(size=(3, 4))
     y = rng.integers(0, 3, 7)
-    found = class_scores(x, x, y, prior, shrinkage, 2.0, own=True)
+    found = class_scores(x, x, y, prior, shrinkage, own=True)
     for n in range(7):
         rest = np.delete(np.arange(7), n)
-        alone = class_scores(x[n : n + 1], x[rest], y[rest], prior, shrinkage, 2.0, own=False)
+        alone = class_scores(x[n : n + 1], x[rest], y[rest], prior, shrinkage, own=False)
         assert found[n, y[n]] == pytest.approx(alone[0, y[n]])
 
 
