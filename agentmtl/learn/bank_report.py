@@ -5,6 +5,7 @@ For every measured task a bank is learned from all others but those of its famil
 from them alone by
 
 voter         the demonstration voter as it comes, on an index of these examples
+examples      Gaussian classes of these examples alone, without the texts of the labels: in-task, read well
 labels        the texts of the labels and the same examples, by weights that were not learned, without a bank
 bank          the bank without the task's family
 same family   the same weights, but the examples of the task's relatives are in the bank too
@@ -48,7 +49,7 @@ from agentmtl.trunk.encoder import Encoder, EncoderIdentity, Side, Vectors
 
 BENCHMARK = "bank"
 MEASURED = ("trec", "sst5", "banking77", "qnli", "commonsenseqa")
-VOTER, LABELS, BANK, FAMILY = "voter", "labels", "bank", "same family"
+VOTER, EXAMPLES, LABELS, BANK, FAMILY = "voter", "examples", "labels", "bank", "same family"
 # families of the cards that count as one: what is learned in one is as good as known in the other
 ONE_FAMILY = (("sentiment", "subjectivity"), ("commonsense", "science questions"))
 
@@ -102,8 +103,12 @@ def evaluate_bank(
         started = time.perf_counter()
         banks = {BANK: given} if given else _banks(sources, name, recipe, watch)
         data = read_task(by_name[name])
-        right = _measured(data, known, {LABELS: _unlearned(next(iter(banks.values()))), **banks}, how)
-        reports.append(_report(data, right, how, tuple(commands), time.perf_counter() - started))
+        plain = _unlearned(next(iter(banks.values())))
+        mute = replace(plain, weights=replace(plain.weights, labels=0.0))
+        right = _measured(data, known, {EXAMPLES: mute, LABELS: plain, **banks}, how)
+        seconds = time.perf_counter() - started
+        learned_from = name in banks[BANK].card.get("data", {})
+        reports.append(_report(data, right, how, learned_from, tuple(commands), seconds))
         watch(n + 1, len(names), f"measured {name}")
     return reports
 
@@ -176,17 +181,24 @@ def _voted(
 
 
 def _report(
-    data: TaskData, right: Mapping[str, Floats], how: Measuring, commands: tuple[str, ...], seconds: float
+    data: TaskData,
+    right: Mapping[str, Floats],
+    how: Measuring,
+    learned_from: bool,
+    commands: tuple[str, ...],
+    seconds: float,
 ) -> Report:
+    """`learned_from`: whether the bank knows the task itself, so that it is no measure of a new one."""
     names = list(right)
     pairs = [(name, VOTER) for name in names if name != VOTER]
-    pairs += [(name, LABELS) for name in names if name in (BANK, FAMILY)]
+    pairs += [(BANK, other) for other in (EXAMPLES, LABELS)]
     return Report(
         BENCHMARK, data.task.name, right[VOTER].shape[1], how.seed,
         {name: {"accuracy": over_both(right[name], how.seed)} for name in names}, BANK, seconds, commands,
         {f"{a} - {b}": {"accuracy": over_both(right[a] - right[b], how.seed)} for a, b in pairs},
         details={
             "shots": how.shots, "seeds": how.seeds, "labels": len(data.task.labels), "sha256": data.sha256,
+            "learned from": learned_from,
         },
     )  # fmt: skip
 

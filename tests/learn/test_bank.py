@@ -212,7 +212,8 @@ def test_what_a_bank_cannot_do_is_refused(folders: list[Path], tmp_path: Path) -
 def test_the_evaluation_leaves_the_family_out(folders: list[Path]) -> None:
     how = Measuring(shots=6, seeds=2, limit=10)
     (report,) = evaluate_bank(ENCODER, folders, ["animals"], how, RECIPE, ("a command",), quiet)
-    assert set(report.methods) == {"voter", "labels", "bank", "same family"} and report.n == 10
+    assert set(report.methods) == {"voter", "examples", "labels", "bank", "same family"} and report.n == 10
+    assert report.details["learned from"] is False
     assert set(report.differences) >= {"bank - voter", "bank - labels", "same family - voter"}
     (alone,) = evaluate_bank(ENCODER, folders, ["colours"], how, RECIPE, (), quiet)
     assert "same family" not in alone.methods
