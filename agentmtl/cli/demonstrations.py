@@ -38,7 +38,6 @@ if TYPE_CHECKING:
     from agentmtl.tasks import Task
 
 BANKS = ("task", "prior", "all")
-SHIPPED = "shipped"  # the bank that comes with the package
 AT_ONCE = 64  # inputs encoded together
 FAILED = 1
 
@@ -54,7 +53,7 @@ TaskBank = Annotated[
     str,
     typer.Option(
         "--bank",
-        help="task, prior (all tasks, this one preferred), all; for few examples: a folder of train bank.",
+        help="task, prior (all tasks, this one preferred), all; for few examples: shipped, or a folder.",
     ),
 ]
 
@@ -143,13 +142,9 @@ def _learned(bank: str) -> LearnedBank | None:
     """The bank in a folder; None for a word that says which examples of the index vote."""
     if bank in BANKS:
         return None
-    from agentmtl.experts.bank import load_learned
-    from agentmtl.trunk.heads import shipped_head
+    from agentmtl.experts.bank import open_bank
 
-    folder = (shipped_head("bank") if bank == SHIPPED else None) or Path(bank)
-    if not folder.is_dir():
-        raise UsageError(f"{bank!r} is not a bank.", f"Choose {', '.join(BANKS)}, or a bank's folder.")
-    return load_learned(folder)
+    return open_bank(bank)
 
 
 def _voter(

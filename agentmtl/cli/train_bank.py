@@ -82,8 +82,8 @@ def evaluate(
     shots: Annotated[int, typer.Option(min=2, help="Labelled examples that a task has.")] = 16,
     seeds: Annotated[int, typer.Option(min=1, help="Draws of these examples.")] = 10,
     limit: Annotated[int, typer.Option(min=1, help="Test inputs of each task.")] = 400,
-    bank_folder: Annotated[
-        Path | None,
+    bank_name: Annotated[
+        str,
         typer.Option(
             "--bank", metavar="DIR", help="Measure this bank; by default one is learned for each task."
         ),
@@ -107,14 +107,14 @@ def evaluate(
 
       agentmtl eval bank --data ../shared/data/demonstrations --task trec --bank heads/bank --json
     """
-    from agentmtl.experts.bank import load_learned
+    from agentmtl.experts.bank import open_bank
     from agentmtl.learn.bank_recipe import BankRecipe
     from agentmtl.learn.bank_report import MEASURED, Measuring, evaluate_bank
     from agentmtl.trunk import load_encoder
 
     settings = settings_from(encoder=encoder, backend=backend)
     trunk = load_encoder(settings.encoder, backend=settings.backend)
-    learned = load_learned(bank_folder) if bank_folder else None
+    learned = open_bank(bank_name) if bank_name else None
     if learned:
         learned.check_trunk(trunk.identity)
     recipe = BankRecipe(examples=examples, kept=kept, episodes=episodes, seed=seed)

@@ -44,8 +44,10 @@ from agentmtl.retrieval.retriever import Retriever
 from agentmtl.schema import Demonstration
 from agentmtl.tasks import Task
 from agentmtl.trunk.encoder import EncoderIdentity, Vectors
+from agentmtl.trunk.heads import shipped_head
 
 CARD, FORMAT = "card.json", 1
+SHIPPED = "shipped"  # the name of the bank that comes with the package
 FEW = 100  # examples up to which a task is said to have few
 NEAREST = 64  # examples of other tasks that vote
 TEMPERATURE = 0.1  # T, of cosines
@@ -265,6 +267,16 @@ def save_learned(learned: LearnedBank, folder: Path) -> None:
         "usual": learned.usual.tolist(), "spread": learned.spread.tolist(),
     }  # fmt: skip
     (folder / CARD).write_text(json.dumps(told, indent=1, ensure_ascii=False) + "\n", "utf-8")
+
+
+def open_bank(name: str) -> LearnedBank:
+    """The bank of a folder, or "shipped", the one of the package. Raises UsageError, EncoderError."""
+    folder = (shipped_head("bank") if name == SHIPPED else None) or Path(name)
+    if not folder.is_dir():
+        raise UsageError(
+            f"{name!r} is not a bank.", "Make one: agentmtl train bank --data DIR --out heads/bank"
+        )
+    return load_learned(folder)
 
 
 def load_learned(folder: Path) -> LearnedBank:

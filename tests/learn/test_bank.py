@@ -16,8 +16,10 @@ from agentmtl import Index
 from agentmtl.errors import EncoderError, UsageError
 from agentmtl.evaluate.bootstrap import paired_difference
 from agentmtl.experts.bank import BankVoter, FewVoter, LearnedBank, has_few, load_learned
+from agentmtl.experts.bank_expert import BankExpert
 from agentmtl.experts.demonstrations import DemonstrationVoter
 from agentmtl.experts.few_shot import BankWeights
+from agentmtl.experts.voter import VoterExpert, voting_evidence
 from agentmtl.learn.bank import (
     SHOTS,
     Choices,
@@ -32,7 +34,7 @@ from agentmtl.learn.bank import (
 from agentmtl.learn.bank_recipe import BankRecipe, read_source, remembering, train_bank
 from agentmtl.learn.bank_report import Measuring, drawn, evaluate_bank, over_both
 from agentmtl.retrieval.bank import DemonstrationBank, Entry, build_bank
-from agentmtl.schema import Demonstration
+from agentmtl.schema import Demonstration, Evidence
 from agentmtl.tasks import Task
 from agentmtl.trunk.hashing import HashingEncoder
 
@@ -189,6 +191,27 @@ def test_options_are_chosen(folders: list[Path], tmp_path: Path) -> None:
     ]
     assert np.mean(right) > 0.8
     assert voter.read() == {}
+
+
+def test_an_expert_reads_few_examples_and_counts_many(folders: list[Path], tmp_path: Path) -> None:
+    learned = train_bank(ENCODER, folders[1:], tmp_path / "bank", RECIPE, "", quiet)
+    lines = [json.loads(line) for line in (folders[0] / "train.jsonl").read_text().splitlines()]
+    task = Task("colours", "classification", labels=("colours0", "colours1", "colours2"))
+    index = Index.create(tmp_path / "ix", encoder=ENCODER, streams=())
+    few = [Demonstration("colours", r["input"], r["output"]) for r in lines[:9]]
+    index.add_demonstrations(task, few)
+    expert = BankExpert(task, learned, ENCODER.encode)
+    asked = lines[40]["input"]
+    evidence = voting_evidence(index.retriever, asked, "colours", expert.selection)
+    found = expert.propose(asked, evidence, n=3)
+    voted = BankVoter(learned, ENCODER.encode, task, few).predict([asked])[0].probabilities
+    assert [c.confidence for c in found] == pytest.approx(list(voted.values()))
+    assert lines[40]["output"] in found[0].text and found[0].citations
+    many = [Demonstration("colours", f"{r['input']} {n}", r["output"]) for n in (1, 2) for r in lines]
+    index.add_demonstrations(task, many)
+    evidence = voting_evidence(index.retriever, asked, "colours", expert.selection)
+    plain = VoterExpert(task).propose(asked, Evidence(asked, evidence.passages[:8]))
+    assert expert.propose(asked, evidence)[0].confidence == pytest.approx(plain[0].confidence)
 
 
 def test_what_a_bank_cannot_do_is_refused(folders: list[Path], tmp_path: Path) -> None:
