@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from agentmtl import Index
 from agentmtl.errors import EncoderError, UsageError
 from agentmtl.evaluate.bootstrap import paired_difference
-from agentmtl.experts.bank import BankVoter, FewVoter, LearnedBank, has_few, load_learned
+from agentmtl.experts.bank import SHIPPED, BankVoter, FewVoter, LearnedBank, has_few, load_learned, open_bank
 from agentmtl.experts.bank_expert import BankExpert
 from agentmtl.experts.demonstrations import DemonstrationVoter
 from agentmtl.experts.few_shot import BankWeights
@@ -37,6 +37,7 @@ from agentmtl.retrieval.bank import DemonstrationBank, Entry, build_bank
 from agentmtl.schema import Demonstration, Evidence
 from agentmtl.tasks import Task
 from agentmtl.trunk.hashing import HashingEncoder
+from agentmtl.trunk.heads import shipped_head
 
 ENCODER = HashingEncoder(64)
 RECIPE = BankRecipe(examples=80, questions=40, kept=20, episodes=2)
@@ -270,3 +271,15 @@ def test_few_are_not_many(tmp_path: Path) -> None:
     index.add_demonstrations(Task("t", "classification"), many)
     assert not has_few(index.retriever, "t")
     assert len(DemonstrationVoter(index.retriever, Task("t", "classification")).predict(["text 3"])) == 1
+
+
+def test_the_bank_that_comes_with_the_package() -> None:
+    """It is small, was made of what may be given on, and opens."""
+    learned = open_bank(SHIPPED)
+    folder = shipped_head("bank")
+    assert folder is not None and sum(file.stat().st_size for file in folder.iterdir()) <= 1_000_000
+    licences = [facts["licence"] for facts in learned.card["data"].values()]
+    assert all(licence.startswith(("CC BY", "CC0", "MIT")) and "NC" not in licence for licence in licences)
+    assert {entry.task for entry in learned.bank.entries} <= set(learned.card["data"])
+    with pytest.raises(UsageError, match="is not a bank"):
+        open_bank("nowhere")
