@@ -103,6 +103,7 @@ def run(
 
     The input of a task is {"input": "…"}, with "choices" for multiple choice; the outputs, from labelled
     examples alone, come in the same order. A bad line gives a line with "error".
+    A task with 100 examples or fewer is better read with --bank shipped, or a folder of `agentmtl train bank`.
 
     The exit code is 1 where a question or a line failed. A run goes on with --out only for the same inputs
     and the same options.
@@ -116,8 +117,6 @@ def run(
       agentmtl run trec --index indexes/tasks < inputs.jsonl > outputs.jsonl
 
       agentmtl run trec --index indexes/tasks --out outputs.jsonl --threshold 0.6 < inputs.jsonl
-
-      agentmtl run mails --index indexes/tasks --bank heads/bank < inputs.jsonl
     """
     from agentmtl.retrieval.index import Index
 

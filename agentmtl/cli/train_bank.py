@@ -87,7 +87,7 @@ def evaluate(
         typer.Option(
             "--bank", metavar="DIR", help="Measure this bank; by default one is learned for each task."
         ),
-    ] = None,
+    ] = "",
     examples: Examples = 300,
     kept: Kept = 300,
     episodes: Episodes = 4,
