@@ -103,7 +103,7 @@ def run(
 
     The input of a task is {"input": "…"}, with "choices" for multiple choice; the outputs, from labelled
     examples alone, come in the same order. A bad line gives a line with "error".
-    A task with 100 examples or fewer is better read with --bank shipped, or a folder of `agentmtl train bank`.
+    A task of 100 examples or fewer is better read with --bank shipped, or a folder of `train bank`.
 
     The exit code is 1 where a question or a line failed. A run goes on with --out only for the same inputs
     and the same options.
