@@ -31,11 +31,13 @@ from agentmtl.errors import StorageError, UsageError
 from agentmtl.schema import SCHEMA_VERSION
 
 if TYPE_CHECKING:
-    from agentmtl.experts.demonstrations import DemonstrationVoter, Vote
+    from agentmtl.experts.bank import FewVoter, LearnedBank
+    from agentmtl.experts.demonstrations import DemonstrationVoter, Vote, VoterSettings
     from agentmtl.retrieval.demonstrations import Selection
     from agentmtl.retrieval.index import Index
     from agentmtl.tasks import Task
 
+BANKS = ("task", "prior", "all")
 AT_ONCE = 64  # inputs encoded together
 FAILED = 1
 
@@ -47,6 +49,13 @@ Diversity = Annotated[
 ]
 Balance = Annotated[bool, typer.Option("--balance", help="Take the outputs in turn.")]
 Bank = Annotated[str, typer.Option("--bank", help="task, prior (all tasks, this one preferred) or all.")]
+TaskBank = Annotated[
+    str,
+    typer.Option(
+        "--bank",
+        help="task, prior (all tasks, this one preferred), all; for few examples: shipped, or a folder.",
+    ),
+]
 
 
 def demos(
@@ -104,15 +113,16 @@ class Predicting:
 
 def predict_lines(opened: Index, task: str, out: Path | None, given: Predicting, quiet: bool) -> None:
     """Predict for every line of stdin from demonstrations alone; see `agentmtl run`."""
-    from agentmtl.experts.demonstrations import DemonstrationVoter, VoterSettings, usual_nearest
+    from agentmtl.experts.demonstrations import VoterSettings, usual_nearest
 
     card = _task(opened, task)
-    chosen = _selection(given.k, given.channel, given.diversity, given.balance, given.bank)
+    learned = _learned(given.bank)
+    bank = "task" if learned else given.bank
+    chosen = _selection(given.k, given.channel, given.diversity, given.balance, bank)
     nearest = usual_nearest(opened.retriever, card.name) if given.nearest is None else given.nearest
-    voter = DemonstrationVoter(
-        opened.retriever, card, VoterSettings(chosen, threshold=given.threshold, nearest=nearest)
-    )
-    made_by = repr((card, voter.settings))
+    settings = VoterSettings(chosen, threshold=given.threshold, nearest=nearest)
+    voter = _voter(opened, card, settings, learned)
+    made_by = repr((card, settings, *([repr(learned.card)] if learned else [])))
     with appending(out) as stream, watching("predicting", quiet) as watch:
         done, failures = _resumed(sys.stdin.buffer, out, made_by)
         watch(done)
@@ -126,6 +136,27 @@ def predict_lines(opened: Index, task: str, out: Path | None, given: Predicting,
     if failures:
         tell(f"{failures} lines could not be read; their outputs say why.")
         raise typer.Exit(FAILED)
+
+
+def _learned(bank: str) -> LearnedBank | None:
+    """The bank in a folder; None for a word that says which examples of the index vote."""
+    if bank in BANKS:
+        return None
+    from agentmtl.experts.bank import open_bank
+
+    return open_bank(bank)
+
+
+def _voter(
+    index: Index, card: Task, settings: VoterSettings, learned: LearnedBank | None
+) -> DemonstrationVoter | FewVoter:
+    """The bank's for a task with few examples, else the demonstration voter."""
+    from agentmtl.experts.bank import FewVoter, has_few
+    from agentmtl.experts.demonstrations import DemonstrationVoter
+
+    if learned is not None and has_few(index.retriever, card.name):
+        return FewVoter(index.retriever, card, learned, settings)
+    return DemonstrationVoter(index.retriever, card, settings)
 
 
 def _task(index: Index, name: str) -> Task:
@@ -149,7 +180,7 @@ def _selection(k: int, channel: str, diversity: float, balance: bool, bank: str)
 
     if channel not in CHANNELS:
         raise UsageError(f"{channel!r} is not a channel.", f"Choose one of {', '.join(CHANNELS)}.")
-    if bank not in ("task", "prior", "all"):
+    if bank not in BANKS:
         raise UsageError(f"{bank!r} is not a bank.", "Choose task, prior or all.")
     return Selection(k=k, channel=channel, diversity=diversity, balance=balance, bank=bank)  # type: ignore[arg-type]
 
@@ -157,7 +188,9 @@ def _selection(k: int, channel: str, diversity: float, balance: bool, bank: str)
 # --- a run over many inputs -------------------------------------------------------------------------
 
 
-def _predicted(voter: DemonstrationVoter, batch: Iterable[bytes], made_by: str) -> Iterator[dict[str, Any]]:
+def _predicted(
+    voter: DemonstrationVoter | FewVoter, batch: Iterable[bytes], made_by: str
+) -> Iterator[dict[str, Any]]:
     """The output of each input line, in order."""
     read = [(raw, *_parsed(raw)) for raw in batch]
     good = [(record["input"], record.get("choices") or ()) for _, record, error in read if not error]
@@ -169,7 +202,7 @@ def _predicted(voter: DemonstrationVoter, batch: Iterable[bytes], made_by: str) 
         yield _output_record(raw, record, outcome if not error else None, error, made_by)
 
 
-def _votes(voter: DemonstrationVoter, good: list[tuple[str, Any]]) -> list[Any]:
+def _votes(voter: DemonstrationVoter | FewVoter, good: list[tuple[str, Any]]) -> list[Any]:
     """A vote for each, or the UsageError it gave; one bad record does not spoil its neighbours."""
     try:
         return list(voter.predict([text for text, _ in good], [options for _, options in good]))
@@ -179,7 +212,7 @@ def _votes(voter: DemonstrationVoter, good: list[tuple[str, Any]]) -> list[Any]:
         return [_caught(voter, good[0])]
 
 
-def _caught(voter: DemonstrationVoter, one: tuple[str, Any]) -> Any:
+def _caught(voter: DemonstrationVoter | FewVoter, one: tuple[str, Any]) -> Any:
     try:
         return voter.predict([one[0]], [one[1]])[0]
     except UsageError as error:

@@ -14,6 +14,7 @@ from agentmtl.cli import (
     evaluate_reading,
     evaluate_routing,
     evaluate_segmentation,
+    train_bank,
     train_transfer,
 )
 from agentmtl.cli.evaluation_options import Data, Indexes, Judges, Limit, Seed, command_line, show
@@ -188,6 +189,7 @@ def _agents(
 
 
 app.command("demonstrations")(evaluate_demonstrations.demonstrations)
+app.command("bank")(train_bank.evaluate)
 app.command("ir")(evaluate_ir.ir)
 app.command("multihop-rag")(evaluate_ir.multihop_rag)
 app.command("segmentation")(evaluate_segmentation.segmentation)

@@ -73,7 +73,7 @@ def add(
     task: Annotated[str, typer.Option("--task", help="A task card, for its prompt.")] = "",
     url: Annotated[str, typer.Option("--url", help="Address of the vLLM server.")] = "",
     base: Annotated[str, typer.Option("--base", help="The adapter's model, for `plan`.")] = "",
-    path: Annotated[str, typer.Option("--path", help="The adapter's folder, for `plan`.")] = "",
+    path: Annotated[str, typer.Option("--path", help="The adapter's, for `plan`; a voter's bank.")] = "",
     example: Annotated[
         list[str] | None, typer.Option("--example", help="A question for it; repeat for more.")
     ] = None,

@@ -23,11 +23,11 @@ from agentmtl.cli.answering import (
 )
 from agentmtl.cli.demonstrations import (
     Balance,
-    Bank,
     ChannelFlag,
     Count,
     Diversity,
     Predicting,
+    TaskBank,
     predict_lines,
 )
 from agentmtl.cli.output import BackendFlag, IndexFlag, JudgeFlag, QuietFlag, index_folder, settings_from
@@ -81,7 +81,7 @@ def run(
     channel: ChannelFlag = "fused",
     diversity: Diversity = 0.0,
     balance: Balance = False,
-    bank: Bank = "task",
+    bank: TaskBank = "task",
     nearest: Annotated[
         float | None,
         typer.Option(
@@ -103,6 +103,7 @@ def run(
 
     The input of a task is {"input": "…"}, with "choices" for multiple choice; the outputs, from labelled
     examples alone, come in the same order. A bad line gives a line with "error".
+    A task of 100 examples or fewer is better read with --bank shipped, or a folder of `train bank`.
 
     The exit code is 1 where a question or a line failed. A run goes on with --out only for the same inputs
     and the same options.

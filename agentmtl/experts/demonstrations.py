@@ -168,13 +168,13 @@ def _output(hit: Hit) -> str:
 
 def outputs_of(retriever: Retriever, task: str) -> frozenset[str]:
     """The outputs of a task's examples (of the first `MAX_K`)."""
-    return frozenset(_output(hit) for hit in _examples(retriever, task))
+    return frozenset(_output(hit) for hit in examples_of(retriever, task))
 
 
-def _examples(retriever: Retriever, task: str) -> Hits:
-    """A task's examples, `MAX_K` at most, in no particular order."""
+def examples_of(retriever: Retriever, task: str, most: int = MAX_K) -> Hits:
+    """A task's examples, `most` at most, in no particular order."""
     nowhere = np.zeros(retriever.snapshot.settings.encoder.dimension, np.float32)
-    return retriever.retrieve(nowhere, level="demonstration", k=MAX_K, where=task_filter(None, task))
+    return retriever.retrieve(nowhere, level="demonstration", k=most, where=task_filter(None, task))
 
 
 def usual_nearest(retriever: Retriever, task: str, share: float = UNUSUAL) -> float:
@@ -184,7 +184,7 @@ def usual_nearest(retriever: Retriever, task: str, share: float = UNUSUAL) -> fl
     `SAMPLE` examples, evenly spread; −1 where there are too few to say.
     """
     where = task_filter(None, task)
-    known = _examples(retriever, task)
+    known = examples_of(retriever, task)
     addresses = known.addresses[:: max(1, len(known) // SAMPLE)]
     if len(addresses) < FEWEST:
         return -1.0

@@ -7,6 +7,7 @@
     [experts.intents]
     kind = "embedded"
     model = "voter:intents"                 # votes by the index's labelled examples of that task
+    path = "heads/bank"                     # of few examples: a bank that reads them (`train bank`)
     card = "Which intent a request has."
 
     [experts.tickets]
@@ -60,9 +61,10 @@ class ExpertEntry:
 
     `model`: of an embedded expert its name (reader, sentences, a head's folder, voter:TASK), of a chat
     model PROVIDER:MODEL, of an adapter its id on the server at `url`; `base` and `path` are the adapter's
-    model and folder, for `plan`. `target`: of a tool or Runnable, "package.module:name". `task`: the path
-    of a task card. `usd_a_call` comes on top of the tokens' price; `seconds_a_call` is what to expect.
-    `confidence`: of a tool's or Runnable's answers, the share that is right, as far as is known.
+    model and folder, for `plan`; the `path` of a voter is a bank's, for few examples. `target`: of a tool or
+    Runnable, "package.module:name". `task`: the path of a task card. `usd_a_call` comes on top of the tokens'
+    price; `seconds_a_call` is what to expect. `confidence`: of a tool's or Runnable's answers, the share that
+    is right, as far as is known.
     """
 
     name: str

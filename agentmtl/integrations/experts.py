@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from agentmtl.errors import AgentmtlError, UsageError
+from agentmtl.experts.bank import open_bank
+from agentmtl.experts.bank_expert import BankExpert
 from agentmtl.experts.calling import Caller
 from agentmtl.experts.chat import ChatExpert
 from agentmtl.experts.default import AUTO, embedded_expert
@@ -81,7 +83,11 @@ def _embedded(
 
     name = entry.model.removeprefix(VOTER)
     task = load_task(Path(entry.task)) if entry.task else tasks.get(name, Task(name, "classification"))
-    return VoterExpert(task, encode=encode, name=entry.name, card=entry.card)
+    if not entry.path:
+        return VoterExpert(task, encode=encode, name=entry.name, card=entry.card)
+    learned = open_bank(entry.path)
+    learned.check_trunk(encoder)
+    return BankExpert(task, learned, encode, name=entry.name, card=entry.card)
 
 
 def _cost(entry: ExpertEntry) -> Cost:

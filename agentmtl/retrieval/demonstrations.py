@@ -94,10 +94,10 @@ def _candidates(
     many = wanted.balance or wanted.diversity > 0
     enough = min(wanted.k * (_POOL if many else 1), MAX_K)
     depth = min(enough + _SPARE, MAX_K)
-    said = _shingles(text)
+    said = shingles(text)
     while True:
         pool = _pool(retriever, text, task, wanted, query, where, depth)
-        left = [(h, a) for h, a in pool if not (wanted.leakage_filter and _leaks(said, h.text))]
+        left = [(h, a) for h, a in pool if not (wanted.leakage_filter and alike(said, shingles(h.text)))]
         if len(left) >= enough or len(pool) < depth or depth == MAX_K:
             return left
         depth = min(4 * depth, MAX_K)
@@ -182,7 +182,7 @@ def _in_turn(hits: Sequence[Hit], order: Iterable[int]) -> list[int]:
     return [ranked[place] for _, place in sorted(rounds)]
 
 
-def _shingles(text: str) -> frozenset[tuple[str, ...]]:
+def shingles(text: str) -> frozenset[tuple[str, ...]]:
     """The runs of `SHINGLE` words; the whole text where it is shorter. Signs count where there is no word."""
     spelt = words(text) or text.split()
     if len(spelt) <= SHINGLE:
@@ -190,7 +190,6 @@ def _shingles(text: str) -> frozenset[tuple[str, ...]]:
     return frozenset(tuple(spelt[i : i + SHINGLE]) for i in range(len(spelt) - SHINGLE + 1))
 
 
-def _leaks(said: frozenset[tuple[str, ...]], text: str) -> bool:
-    """Whether an example says the same as the input, or nearly."""
-    other = _shingles(text)
+def alike(said: frozenset[tuple[str, ...]], other: frozenset[tuple[str, ...]]) -> bool:
+    """Whether two texts with these shingles say the same, or nearly."""
     return len(said & other) >= LEAK * len(said | other)

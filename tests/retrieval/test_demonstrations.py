@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from agentmtl import Document, Index
 from agentmtl.errors import UsageError
-from agentmtl.retrieval.demonstrations import LEAK, Selection, _leaks, _shingles, select
+from agentmtl.retrieval.demonstrations import LEAK, Selection, alike, select, shingles
 from agentmtl.schema import Demonstration
 from agentmtl.tasks import Task
 
@@ -180,7 +180,7 @@ def test_many_copies_of_the_input_do_not_use_up_the_demonstrations(tmp_path: Pat
 
 
 def test_texts_without_words_are_compared_by_their_signs() -> None:
-    assert _leaks(_shingles("!!!"), "!!!") and not _leaks(_shingles("???"), "!!!")
+    assert alike(shingles("!!!"), shingles("!!!")) and not alike(shingles("???"), shingles("!!!"))
 
 
 @given(st.lists(st.sampled_from("abcdefgh"), min_size=4, max_size=40), st.integers(0, 39))
@@ -189,5 +189,5 @@ def test_leaks_is_shingle_jaccard(spelt: list[str], at: int) -> None:
     changed[at % len(spelt)] = "z"
     mine, other = ({tuple(x[i : i + 3]) for i in range(len(x) - 2)} for x in (spelt, changed))
     expected = len(mine & other) / len(mine | other) >= LEAK
-    assert _leaks(_shingles(" ".join(spelt)), " ".join(changed)) == expected
-    assert _leaks(_shingles(" ".join(spelt)), " ".join(spelt).upper() + " !")
+    assert alike(shingles(" ".join(spelt)), shingles(" ".join(changed))) == expected
+    assert alike(shingles(" ".join(spelt)), shingles(" ".join(spelt).upper() + " !"))
