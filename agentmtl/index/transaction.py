@@ -107,7 +107,8 @@ class Transaction:
         return "added" if known is None else "updated"
 
     def _gather(self, document: Document) -> None:
-        self._batch.add(document, cut(document, self._settings.chunking, self._encode))
+        settings = self._settings
+        self._batch.add(document, cut(document, settings.chunking, self._encode, settings.encoder.weights))
         if self._batch.units >= FLUSH_UNITS or self._batch.characters >= FLUSH_CHARACTERS:
             self._flush()
 
