@@ -33,7 +33,7 @@ def segmenter(
     documents: Annotated[int, typer.Option(min=6, help="Put together of pieces, to fit by.")] = 90,
     limit: Annotated[int, typer.Option(min=0, help="Sentences of a title; 0 for all.")] = 90,
     rank: Annotated[int, typer.Option(min=2, help="Dimensions of the map.")] = 128,
-    epochs: Annotated[int, typer.Option(min=1, help="Over the documents.")] = 5,
+    epochs: Annotated[int, typer.Option(min=1, help="Over the documents.")] = 3,
     cache: Annotated[Path, typer.Option(help="Sentence vectors are kept here.")] = INDEXES / "segmenter",
     seed: Annotated[int, typer.Option("--seed", help="Of everything drawn.")] = 0,
     encoder: EncoderFlag = None,
@@ -62,5 +62,9 @@ def segmenter(
     if as_json:
         emit({"schema": SCHEMA_VERSION, "out": str(out), "card": dict(fitted.card)})
     else:
-        say(f"{out}: " + ", ".join(f"{n} {v:.3f}" for n, v in fitted.card["metrics"]["dev"].items()) + " on dev")
+        say(
+            f"{out}: "
+            + ", ".join(f"{n} {v:.3f}" for n, v in fitted.card["metrics"]["dev"].items())
+            + " on dev"
+        )
         say(f"Use it: agentmtl index build DIR --chunker topics --segmenter {out} --out INDEX")

@@ -60,7 +60,9 @@ def shipped() -> Segmenter:
     """The weights that come with the package for any encoder's vectors; `agentmtl.ingest.topics` holds what
     was learned for the default one's."""
     data = json.loads(files("agentmtl.ingest").joinpath("weights/segmenter.json").read_text("utf-8"))
-    return Segmenter(np.array([data["weights"][f] for f in FEATURES]), data["bias"], data["threshold"], data["card"])
+    return Segmenter(
+        np.array([data["weights"][f] for f in FEATURES]), data["bias"], data["threshold"], data["card"]
+    )
 
 
 def gap_features(sentences: Sequence[str], vectors: NDArray[Any], paragraphs: Sequence[bool] = ()) -> Floats:

@@ -1,11 +1,12 @@
 """Where the topic changes, by a head on the sentence vectors of the default trunk.
 
-A linear map takes a sentence's vector to a few dimensions in which sentences of one topic are normally
-distributed about the topic's mean, and topics' means about zero (Prince & Elder, "Probabilistic linear
-discriminant analysis", ICCV 2007). How much likelier the sentences of a segment are with one mean in common
-than with a mean each has then a closed form, for segments of any length. Segments' evidence and the logits of
-their gaps (the features of `agentmtl.ingest.segmenter`) add up to the score of a segmentation, and sums over all segmentations are exact (semi-Markov: Sarawagi &
-Cohen, "Semi-Markov conditional random fields", NeurIPS 2004, section 2).
+A linear map takes a sentence's vector to dimensions in which sentences of one topic are normally distributed
+about the topic's mean, and topics' means about the text's (Prince & Elder, "Probabilistic linear discriminant
+analysis", ICCV 2007). How much likelier the sentences of a segment are with one mean in common than each at
+the text's has then a closed form, for segments of any length. Segments' evidence and the logits of their gaps
+(the features of `agentmtl.ingest.segmenter`) add up to the score of a segmentation, and sums over all
+segmentations are exact (semi-Markov: Sarawagi & Cohen, "Semi-Markov conditional random fields", NeurIPS 2004,
+section 2).
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from agentmtl.ingest.segmenter import Floats, Segmenter, gap_features, shipped
 TENSORS, CARD = "segmenter.safetensors", "card.json"
 FORMAT = 1
 LIKENESS = "likeness"
+CENTRE = 20.0  # sentences that the training texts' centre counts as, beside the text's own
 LONGEST = 64  # sentences of a segment whose evidence is looked at: what is longer is cut
 _SURE = 30.0  # logits are kept within this
 
@@ -34,10 +36,10 @@ _SURE = 30.0  # logits are kept within this
 @dataclass(frozen=True, slots=True)
 class TopicSegmenter:
     """`projection` (d, r) and `offset` (r,) of the map; `spread` (r,): the variance of topics' means where
-    that of a topic's sentences is 1; `scale` of the evidence; `sizes` (3,): what a segment of one sentence, of
-    two, and each logarithm of their number adds; `weights` (f,) and `bias` of a gap; `threshold`: the log-odds
-    from which a gap is a boundary, where nothing else is asked of the pieces. `card` says of what it is
-    made; its "trunk" is whose vectors it reads."""
+    that of a topic's sentences is 1; `scale` of the evidence; `sizes` (3,): what a segment of one sentence,
+    of two, and each logarithm of their number adds; `weights` (f,) and `bias` of a gap; `threshold`: the
+    log-odds from which a gap is a boundary, where nothing else is asked of the pieces. `card` says of what it
+    is made; its "trunk" is whose vectors it reads."""
 
     projection: Floats
     offset: Floats
@@ -62,14 +64,23 @@ class TopicSegmenter:
         """The first sentence of each new segment: see `threshold`."""
         return [int(i) + 1 for i in np.flatnonzero(self.logits(sentences, vectors) > self.threshold)]
 
-    def gaps(self, sentences: Sequence[str], vectors: NDArray[Any], paragraphs: Sequence[bool] = ()) -> Floats:
+    def gaps(
+        self, sentences: Sequence[str], vectors: NDArray[Any], paragraphs: Sequence[bool] = ()
+    ) -> Floats:
         """(n − 1,): what a cut after each sentence adds to a segmentation's score."""
         return gap_features(sentences, vectors, paragraphs) @ self.weights + self.bias
 
     def evidence(self, vectors: NDArray[Any], longest: int = LONGEST) -> Floats:
         """(n, m) of the segment that ends with each sentence and has 1 … m sentences: log likelihood with a
-        common mean less without any, times the scale, and what their number adds; −inf where it would begin before the text."""
+        common mean less without any, times the scale, and what their number adds; −inf where it would begin
+        before the text. Raises UsageError for vectors of other dimensions."""
+        if vectors.shape[1] != len(self.projection):
+            raise UsageError(
+                f"The segmenter reads vectors of {len(self.projection)} dimensions, not {vectors.shape[1]}.",
+                "Make one for this encoder: agentmtl train segmenter --encoder … --data … --out DIR",
+            )
         places = np.asarray(vectors, np.float64) @ self.projection + self.offset
+        places -= places.sum(axis=0) / (len(places) + CENTRE)
         sums = np.concatenate([np.zeros((1, places.shape[1])), np.cumsum(places, axis=0)])
         found = np.full((len(places), min(longest, len(places))), -np.inf)
         for size in range(1, found.shape[1] + 1):
@@ -158,6 +169,10 @@ def segmenter_for(trunk: str, folder: str = "") -> Segmenter | TopicSegmenter:
             )
         return found
     place = Path(str(files("agentmtl.ingest").joinpath("weights")))
-    if folder != LIKENESS and (place / CARD).is_file() and json.loads((place / CARD).read_text("utf-8"))["trunk"] == trunk:
+    if (
+        folder != LIKENESS
+        and (place / CARD).is_file()
+        and json.loads((place / CARD).read_text("utf-8"))["trunk"] == trunk
+    ):
         return load_segmenter(place)
     return shipped()

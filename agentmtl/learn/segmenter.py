@@ -18,7 +18,7 @@ import numpy as np
 
 from agentmtl.evaluate.segmentation_metrics import half_segment, pk, windowdiff
 from agentmtl.ingest.segmenter import Floats
-from agentmtl.ingest.topics import TopicSegmenter, boundary_odds
+from agentmtl.ingest.topics import CENTRE, TopicSegmenter, boundary_odds
 from agentmtl.learn.segmenter_documents import Made, Topics
 from agentmtl.learn.training import by_length
 from agentmtl.trunk.encoder import Vectors
@@ -60,7 +60,9 @@ def discriminant(
     return projection, -centre @ projection, np.maximum(spread, _LEAST_SPREAD)
 
 
-def segmenter_module(mapped: tuple[Floats, Floats, Floats], made: Sequence[Made], seed: int) -> torch.nn.Module:
+def segmenter_module(
+    mapped: tuple[Floats, Floats, Floats], made: Sequence[Made], seed: int
+) -> torch.nn.Module:
     """The module to fit; its map stays as it is, and its gaps begin as a logistic regression."""
     import torch
     from sklearn.linear_model import LogisticRegression
@@ -84,12 +86,16 @@ def segmenter_module(mapped: tuple[Floats, Floats, Floats], made: Sequence[Made]
         def gaps(self, features: torch.Tensor) -> torch.Tensor:
             return ((features - self.mean) / self.deviation) @ self.weights + self.bias
 
-        def evidence(self, vectors: torch.Tensor) -> torch.Tensor:
+        def places(self, vectors: torch.Tensor) -> torch.Tensor:
+            """(n, r) of a document's sentences."""
+            found = vectors @ self.projection + self.offset
+            return found - found.sum(0) / (len(found) + CENTRE)
+
+        def evidence(self, places: torch.Tensor) -> torch.Tensor:
             """(b, n, m): see `TopicSegmenter.evidence`."""
-            places = vectors @ self.projection + self.offset
             sums = torch.nn.functional.pad(places.cumsum(1), (0, 0, 1, 0))
             spread, columns = self.log_spread.exp(), []
-            for size in range(1, min(LONGEST, vectors.shape[1]) + 1):
+            for size in range(1, min(LONGEST, places.shape[1]) + 1):
                 shrunk = 1.0 + size * spread
                 column = (sums[:, size:] - sums[:, :-size]).square() @ (spread / shrunk)
                 column = column - shrunk.log().sum()
@@ -151,7 +157,8 @@ class SegmentationTask:
         made = [self.train[n] for n in batch]
         with torch.autocast("cpu", enabled=False):  # sums of squares need their digits
             pad = torch.nn.utils.rnn.pad_sequence
-            evidence = module.evidence(pad([torch.tensor(m.vectors) for m in made], batch_first=True))
+            places = [module.places(torch.tensor(m.vectors)) for m in made]
+            evidence = module.evidence(pad(places, batch_first=True))
             gaps = module.gaps(pad([torch.tensor(m.features).float() for m in made], batch_first=True))
             lengths = [len(m.sentences) for m in made]
             return -log_likelihood(evidence, gaps, lengths, [m.starts for m in made]).mean()
@@ -161,7 +168,9 @@ class SegmentationTask:
         return {**measured, "score": 1.0 - measured["pk"]}
 
 
-def segmenter_of(module: Any, threshold: float = 0.0, card: Mapping[str, Any] | None = None) -> TopicSegmenter:
+def segmenter_of(
+    module: Any, threshold: float = 0.0, card: Mapping[str, Any] | None = None
+) -> TopicSegmenter:
     """What is kept of a module."""
 
     def array(values: torch.Tensor) -> Floats:
@@ -188,9 +197,7 @@ def dev_metrics(fitted: TopicSegmenter, made: Sequence[Made]) -> dict[str, float
 
 
 def _odds(fitted: TopicSegmenter, document: Made) -> Floats:
-    return boundary_odds(
-        fitted.evidence(document.vectors), document.features @ fitted.weights + fitted.bias
-    )
+    return boundary_odds(fitted.evidence(document.vectors), document.features @ fitted.weights + fitted.bias)
 
 
 def _scores(document: Made, odds: Floats, threshold: float) -> tuple[float, float]:

@@ -31,7 +31,7 @@ class SegmenterRecipe:
     rank: int = 128
     documents: int = 90
     limit: int = 90
-    epochs: int = 5
+    epochs: int = 3
     batch: int = 3
     rate: float = 0.03
     seed: int = 0
@@ -59,7 +59,9 @@ def train_segmenter(
     vectors = encoded(topics, encoder, cache, lambda n, of: watch(n, of, "encoding"))
     made = made_documents([one.fit for one in found], vectors, recipe.documents, f"fit:{recipe.seed}")
     dev = made_documents([one.dev for one in found], vectors, recipe.documents // 3, f"dev:{recipe.seed}")
-    module = segmenter_module(discriminant([one.map for one in found], vectors, recipe.rank), made, recipe.seed)
+    module = segmenter_module(
+        discriminant([one.map for one in found], vectors, recipe.rank), made, recipe.seed
+    )
     task = SegmentationTask(made, dev, recipe.batch, recipe.seed)
     settings = TrainSettings(epochs=recipe.epochs, rate=recipe.rate, weight_decay=0.0, seed=recipe.seed)
     data = {one.name: _described(one) for one in found}
