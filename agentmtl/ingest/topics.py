@@ -90,7 +90,7 @@ class TopicSegmenter:
         short = np.zeros(found.shape[1])
         short[:2] = self.sizes[:2][: len(short)]
         prior = short + self.sizes[2] * np.log(np.arange(1, found.shape[1] + 1))
-        return 0.5 * self.scale * found + prior
+        return np.asarray(0.5 * self.scale * found + prior)
 
 
 def boundary_odds(evidence: Floats, gaps: Floats) -> Floats:
@@ -110,7 +110,7 @@ def boundary_odds(evidence: Floats, gaps: Floats) -> Floats:
         ends = start + sizes[: n - start]
         after[start] = _log_sum(evidence[ends, sizes[: n - start]] + cost[ends + 1] + after[ends + 1])
     chance = np.minimum(before[1:n] + gaps + after[1:n] - before[n], -1e-15)
-    return np.clip(chance - np.log(-np.expm1(chance)), -_SURE, _SURE)
+    return np.asarray(np.clip(chance - np.log(-np.expm1(chance)), -_SURE, _SURE))
 
 
 def _log_sum(values: Floats) -> float:
