@@ -128,9 +128,8 @@ class Index:
         settings = IndexSettings(
             encoder=loaded.identity,
             chunking=Chunking(passage_words, overlap_sentences, chunker, segmenter=segmenter),
-            levels=tuple(levels),
-            factory=factory,
-        )
+            levels=tuple(levels), factory=factory,
+        )  # fmt: skip
         store = Store(Path(folder))
         refuse_other_settings(store, settings)
         tokenizers = [load_tokenizer(spec) for spec in streams]
