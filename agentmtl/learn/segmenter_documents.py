@@ -78,8 +78,8 @@ def read_topics(folder: Path, limit: int = 0) -> TopicSet:
     data = read_reading(folder, "train") if kind == "reading" else read_multihop(folder)
     found: dict[str, list[str]] = {}
     for document in data.documents:
-        sentences = (document.text[a:b] for a, b in split_sentences(document.text))
-        found.setdefault(document.title or document.source_id, []).extend(sentences)
+        cut = [document.text[a:b] for a, b in split_sentences(document.text)]
+        found.setdefault(document.title or document.source_id, []).extend(cut)
     sides: dict[str, dict[str, tuple[str, ...]]] = {"map": {}, "fit": {}, "dev": {}}
     for title, sentences in found.items():
         name = f"{folder.name}/{title}"
