@@ -13,6 +13,8 @@ from agentmtl.cli.output import (
     EncoderFlag,
     JsonFlag,
     QuietFlag,
+    SegmenterFlag,
+    segmenter_name,
     settings_from,
     watching,
 )
@@ -24,9 +26,10 @@ def segmentation(
     seed: Seed = 0,
     encoder: EncoderFlag = None,
     backend: BackendFlag = None,
+    segmenter: SegmenterFlag = None,
     as_json: JsonFlag = False,
 ) -> None:
-    """P_k and WindowDiff of the topic segmenter, beside TextTiling.
+    """P_k and WindowDiff of the topic segmenter, beside the untrained one and TextTiling.
 
     Examples:
 
@@ -43,6 +46,7 @@ def segmentation(
         backend=settings.backend,
         limit=limit,
         seed=seed,
+        segmenter=segmenter_name(segmenter),
         commands=(command_line(),),
     )
     show(report, as_json)
@@ -55,6 +59,7 @@ def chunking(
     indexes: Indexes = INDEXES / "eval",
     encoder: EncoderFlag = None,
     backend: BackendFlag = None,
+    segmenter: SegmenterFlag = None,
     split: Annotated[str, typer.Option("--split", help="test or train.")] = "test",
     quiet: QuietFlag = False,
     as_json: JsonFlag = False,
@@ -79,6 +84,7 @@ def chunking(
             split=split,
             limit=limit,
             seed=seed,
+            segmenter=segmenter_name(segmenter),
             commands=(command_line(),),
             progress=watch,
         )

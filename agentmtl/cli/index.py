@@ -15,10 +15,12 @@ from agentmtl.cli.output import (
     EncoderFlag,
     JsonFlag,
     QuietFlag,
+    SegmenterFlag,
     Watch,
     emit,
     plural,
     say,
+    segmenter_name,
     settings_from,
     tell,
     watching,
@@ -63,6 +65,7 @@ def build(
     chunker: Annotated[
         str, typer.Option(help="sentences (windows of whole sentences) or topics (cut where it changes).")
     ] = "sentences",
+    segmenter: SegmenterFlag = None,
     streams: Annotated[
         str, typer.Option(help="Tokenisers of the n-gram identifiers: default, none, or folders.")
     ] = "default",
@@ -105,6 +108,7 @@ def build(
             passage_words=settings.passage_words,
             overlap_sentences=settings.overlap_sentences,
             chunker=chunker,
+            segmenter=segmenter_name(segmenter),
             streams=[] if streams == "none" else streams.split(","),
             progress=watch,
             on_document=lambda d: watch.read(len(d.text)),

@@ -36,7 +36,15 @@ JudgeFlag = Annotated[
 ExpertFlag = Annotated[
     str, typer.Option("--expert", help="auto, reader, sentences, or the folder of a reader's head.")
 ]
+SegmenterFlag = Annotated[
+    Path | None, typer.Option("--segmenter", metavar="DIR", help="A trained segmenter, for topics.")
+]
 QuietFlag = Annotated[bool, typer.Option("--quiet", "-q", help="No progress on stderr.")]
+
+
+def segmenter_name(folder: Path | None) -> str:
+    """As a chunking names it."""
+    return str(folder.resolve()) if folder else ""
 
 
 def emit(data: dict[str, Any]) -> None:

@@ -7,6 +7,8 @@ nothing), and a question counts where its answer stands in one of them, at its o
 
 from __future__ import annotations
 
+import hashlib
+import json
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -23,8 +25,10 @@ from agentmtl.evaluate.report import Report, figures
 from agentmtl.index.batch import Progress
 from agentmtl.index.identifiers import load_tokenizer
 from agentmtl.ingest import Chunking
+from agentmtl.ingest.topics import LIKENESS, segmenter_for
 from agentmtl.retrieval.index import EncoderSpec, Index
 from agentmtl.schema import Document, Level
+from agentmtl.trunk import load_encoder
 from agentmtl.trunk.encoder import Vectors
 
 BENCHMARK = "chunking"
@@ -33,6 +37,7 @@ DEPTH = 100
 CHUNKERS: Mapping[str, Chunking] = {
     "fixed": Chunking(190, 0),  # about 256 tokens
     "sentences": Chunking(),
+    "likeness": Chunking(chunker="topics", segmenter=LIKENESS),
     "topics": Chunking(chunker="topics"),
 }
 OURS = "topics"
@@ -57,11 +62,13 @@ def evaluate_chunking(
     split: str = "test",
     limit: int | None = None,
     seed: int = 0,
+    segmenter: str = "",
     chunkers: Mapping[str, Chunking] = CHUNKERS,
     commands: Sequence[str] = (),
     progress: Progress = silent,
 ) -> Report:
-    """Evidence recall of every chunker at every budget (tokens of the bundled tokeniser), fused search.
+    """Evidence recall of every chunker at every budget (tokens of the bundled tokeniser), fused search;
+    `segmenter`: the folder of one that topics are cut by.
 
     Raises IngestError where no question has an answer with a place, and what building an index raises.
     """
@@ -77,8 +84,11 @@ def evaluate_chunking(
     columns: dict[str, dict[str, Floats]] = {}
     details: dict[str, object] = {"budgets": list(BUDGETS), "files": [path.name], "sha256": sha256}
     vectors = None
+    trunk = load_encoder(encoder, backend=backend).identity.weights
     for name, cutting in chunkers.items():
-        folder = index_root / f"chunks-{data.resolve().name}-{split}-{sha256[:8]}-{_label(cutting)}"
+        if name == OURS and segmenter:
+            cutting = replace(cutting, segmenter=segmenter)
+        folder = index_root / f"chunks-{data.resolve().name}-{split}-{sha256[:8]}-{_label(cutting, trunk)}"
         begun = time.perf_counter()
         index = _index(folder, cutting, articles, encoder, backend, progress)
         details[name] = {
@@ -101,8 +111,13 @@ def evaluate_chunking(
     )  # fmt: skip
 
 
-def _label(chunking: Chunking) -> str:
-    return "-".join(str(v) for v in chunking.to_json().values())
+def _label(chunking: Chunking, trunk: str) -> str:
+    """Of a folder's name: the settings, and a hash of the segmenter's card, since what cuts may change."""
+    parts = [str(v) for n, v in chunking.to_json().items() if n != "segmenter"]
+    if chunking.chunker != "topics":
+        return "-".join(parts)
+    told = json.dumps(dict(segmenter_for(trunk, chunking.segmenter).card), sort_keys=True)
+    return "-".join([*parts, hashlib.sha256(told.encode()).hexdigest()[:8]])
 
 
 def _index(

@@ -8,10 +8,9 @@ puts boundaries between paragraphs only.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -21,14 +20,16 @@ from agentmtl.evaluate.datasets import sample
 from agentmtl.evaluate.jsonl import files_hash, read_records
 from agentmtl.evaluate.report import Report, figures
 from agentmtl.evaluate.segmentation_metrics import half_segment, pk, windowdiff
-from agentmtl.ingest.segmenter import shipped
+from agentmtl.ingest.segmenter import Segmenter
+from agentmtl.ingest.topics import LIKENESS, TopicSegmenter, segmenter_for
 from agentmtl.retrieval.identifiers.keys import STOP_WORDS
 from agentmtl.retrieval.index import EncoderSpec
 from agentmtl.trunk import load_encoder
+from agentmtl.trunk.encoder import Encoder, Vectors
 
 BENCHMARK = "segmentation"
 DOCUMENTS = "documents.jsonl"
-OURS, BASELINE = "topics", "texttiling"
+OURS, BASELINE = "topics", "texttiling"  # and LIKENESS: by how alike sentences are, no vectors learned
 
 Cut = Callable[["Segmented"], list[int]]
 
@@ -50,9 +51,11 @@ def evaluate_segmentation(
     backend: str = "auto",
     limit: int | None = None,
     seed: int = 0,
+    segmenter: str = "",
     commands: Sequence[str] = (),
 ) -> Report:
-    """P_k and WindowDiff (lower is better), over all documents and for each group.
+    """P_k and WindowDiff (lower is better), over all documents and for each group; `segmenter`: the folder of
+    one to measure, "" for the one that comes with the package.
 
     Raises UsageError where the file is missing or NLTK is not installed, IngestError for a bad line.
     """
@@ -62,8 +65,12 @@ def evaluate_segmentation(
             f"There is no {DOCUMENTS} in {data}.", "A line holds id, group, sentences, boundaries."
         )
     documents = sample(read_documents(data / DOCUMENTS), limit, seed)
+    loaded = load_encoder(encoder, backend=backend)
+    vectors = _vectors(documents, loaded)
+    trunk = loaded.identity.weights
     methods: dict[str, Cut] = {
-        OURS: _topics(documents, load_encoder(encoder, backend=backend)),
+        OURS: _by(segmenter_for(trunk, segmenter), vectors),
+        LIKENESS: _by(segmenter_for(trunk, LIKENESS), vectors),
         BASELINE: _texttiling(),
         "even": _even,
         "none": lambda document: [],
@@ -79,7 +86,9 @@ def evaluate_segmentation(
             for group in groups
             for metric in ("pk", "windowdiff")
         }
-    compared = {f"{OURS} - {BASELINE}": _difference(measured[OURS], measured[BASELINE])}
+    compared = {
+        f"{OURS} - {other}": _difference(measured[OURS], measured[other]) for other in (LIKENESS, BASELINE)
+    }
     return Report(
         BENCHMARK, data.resolve().name, len(documents), seed, figures(measured, seed), OURS,
         time.perf_counter() - started, tuple(commands), figures(compared, seed),
@@ -116,14 +125,15 @@ def _scores(document: Segmented, cuts: Sequence[int]) -> dict[str, float]:
 # --- methods ----------------------------------------------------------------------------------------
 
 
-def _topics(documents: Sequence[Segmented], encoder: Any) -> Cut:
+def _vectors(documents: Sequence[Segmented], encoder: Encoder) -> dict[str, Vectors]:
     texts = sorted({s for d in documents for s in d.sentences})
-    vectors = dict(zip(texts, encoder.encode(texts), strict=True))
-    segmenter = shipped()
+    return dict(zip(texts, encoder.encode(texts), strict=True))
 
+
+def _by(segmenter: Segmenter | TopicSegmenter, vectors: Mapping[str, Vectors]) -> Cut:
     def cut(document: Segmented) -> list[int]:
         rows = np.stack([vectors[s] for s in document.sentences])
-        return segmenter.boundaries(segmenter.logits(document.sentences, rows))
+        return segmenter.boundaries(document.sentences, rows)
 
     return cut
 

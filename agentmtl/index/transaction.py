@@ -107,7 +107,8 @@ class Transaction:
         return "added" if known is None else "updated"
 
     def _gather(self, document: Document) -> None:
-        self._batch.add(document, cut(document, self._settings.chunking, self._encode))
+        one = self._settings
+        self._batch.add(document, cut(document, one.chunking, self._encode, one.encoder.weights))
         if self._batch.units >= FLUSH_UNITS or self._batch.characters >= FLUSH_CHARACTERS:
             self._flush()
 
@@ -125,11 +126,10 @@ class Transaction:
             self._batch.remove(key)
             return True
         place = self._find(key)
-        if place is None:
-            return False
-        self._kill_rows(place[0], [place[1]])
-        self._changed = True
-        return True
+        if place is not None:
+            self._kill_rows(place[0], [place[1]])
+            self._changed = True
+        return place is not None
 
     def add_stream(self, tokenizer: StreamTokenizer) -> None:
         """Give the index a token stream; one that it has already costs nothing."""

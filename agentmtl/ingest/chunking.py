@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 
 from agentmtl.errors import UsageError
 from agentmtl.ingest.entities import proper_names, title_names
-from agentmtl.ingest.segmenter import best_cuts, shipped
+from agentmtl.ingest.segmenter import best_cuts
 from agentmtl.ingest.sentences import MAX_SENTENCE_WORDS, Span, split_sentences, word_count
+from agentmtl.ingest.topics import segmenter_for
 from agentmtl.schema import Document, Level, Unit
 
 _ID_BYTES = 12
@@ -26,7 +27,8 @@ class Chunking:
     """How passages are made: runs of whole sentences.
 
     `chunker` "sentences" fills windows; "topics" cuts where the topic changes, into passages of `min_words`
-    to `max_words` without overlap, each cut costing `penalty` in log-odds.
+    to `max_words` without overlap, each cut costing `penalty` in log-odds; `segmenter` is the folder of one
+    that was trained, "" for the one that comes with the package.
 
     `max_words` bounds a passage, counted as `sentences.word_count` does (about 1.35 word pieces a word, so
     the default stays well under an encoder's limit of 256). A sentence longer than that is cut. Neighbours
@@ -38,6 +40,7 @@ class Chunking:
     chunker: str = "sentences"
     min_words: int = 40
     penalty: float = 0.0
+    segmenter: str = ""
 
     def __post_init__(self) -> None:
         if self.chunker not in CHUNKERS:
@@ -49,8 +52,9 @@ class Chunking:
             )
 
     def to_json(self) -> dict[str, Any]:
-        """Plain JSON. What only topics use is left out for windows, as before there were topics."""
-        data = asdict(self)
+        """Plain JSON. What only topics use is left out for windows, as before there were topics, and so is a
+        segmenter where none is named."""
+        data = {n: value for n, value in asdict(self).items() if n != "segmenter" or value}
         return data if self.chunker == "topics" else {n: data[n] for n in ("max_words", "overlap_sentences")}
 
     @classmethod
@@ -97,11 +101,14 @@ def unit_id(level: Level, key: str, start: int, end: int, text: str) -> str:
 Encode = Callable[[Sequence[str]], NDArray[Any]]  # texts → vectors (n, d)
 
 
-def cut(document: Document, chunking: Chunking | None = None, encode: Encode | None = None) -> Cut:
+def cut(
+    document: Document, chunking: Chunking | None = None, encode: Encode | None = None, trunk: str = ""
+) -> Cut:
     """The units of `document`: every unit's text is document.text[start:end].
 
     A passage's parent is the document; a sentence's parent is the first passage that holds it. `encode`
-    gives sentences their vectors, for topics. Raises UsageError where topics lack it.
+    gives sentences their vectors, for topics, and `trunk` names its weights. Raises UsageError where topics
+    lack it, or their segmenter is for another.
     """
     if document.is_demonstration:
         span = (0, len(document.text))
@@ -112,7 +119,7 @@ def cut(document: Document, chunking: Chunking | None = None, encode: Encode | N
     whole = _unit(document, "document", (0, len(document.text)), None)
     sizes = [word_count(document.text[a:b]) for a, b in spans]
     if chunking.chunker == "topics":
-        runs = _topics(document.text, spans, sizes, chunking, encode)
+        runs = _topics(document.text, spans, sizes, chunking, encode, trunk)
     else:
         runs = list(_runs(sizes, chunking))
     passages = tuple(_unit(document, "passage", (spans[i][0], spans[j - 1][1]), whole.id) for i, j in runs)
@@ -155,7 +162,12 @@ def _runs(sizes: Sequence[int], chunking: Chunking) -> Iterator[tuple[int, int]]
 
 
 def _topics(
-    text: str, spans: Sequence[Span], sizes: Sequence[int], chunking: Chunking, encode: Encode | None
+    text: str,
+    spans: Sequence[Span],
+    sizes: Sequence[int],
+    chunking: Chunking,
+    encode: Encode | None,
+    trunk: str,
 ) -> list[tuple[int, int]]:
     """Runs [i, j) of sentences between the best places to cut; no overlap."""
     if encode is None:
@@ -164,7 +176,8 @@ def _topics(
         return [(0, len(spans))] if spans else []
     sentences = [text[a:b] for a, b in spans]
     paragraphs = ["\n\n" in text[b:c] for (_, b), (c, _) in zip(spans, spans[1:], strict=False)]
-    logits = shipped().logits(sentences, encode(sentences), paragraphs)
+    segmenter = segmenter_for(trunk, chunking.segmenter)
+    logits = segmenter.logits(sentences, encode(sentences), paragraphs)
     cuts = best_cuts(logits, sizes, chunking.min_words, chunking.max_words, chunking.penalty)
     return list(zip([0, *cuts], [*cuts, len(spans)], strict=True))
 

@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import lru_cache
 from importlib.resources import files
 from typing import Any
@@ -41,6 +41,7 @@ class Segmenter:
     weights: Floats
     bias: float
     threshold: float = 0.0
+    card: Mapping[str, Any] = field(default_factory=dict)
 
     def logits(
         self, sentences: Sequence[str], vectors: NDArray[Any], paragraphs: Sequence[bool] = ()
@@ -49,16 +50,19 @@ class Segmenter:
         `paragraphs` (n − 1,): whether a paragraph ends there."""
         return gap_features(sentences, vectors, paragraphs) @ self.weights + self.bias
 
-    def boundaries(self, logits: Floats) -> list[int]:
+    def boundaries(self, sentences: Sequence[str], vectors: NDArray[Any]) -> list[int]:
         """The first sentence of each new segment."""
-        return [int(i) + 1 for i in np.flatnonzero(logits > self.threshold)]
+        return [int(i) + 1 for i in np.flatnonzero(self.logits(sentences, vectors) > self.threshold)]
 
 
 @lru_cache(maxsize=1)
 def shipped() -> Segmenter:
-    """The weights that come with the package; `agentmtl.learn.segmenter` makes them."""
+    """The weights that come with the package for any encoder's vectors; `agentmtl.ingest.topics` holds what
+    was learned for the default one's."""
     data = json.loads(files("agentmtl.ingest").joinpath("weights/segmenter.json").read_text("utf-8"))
-    return Segmenter(np.array([data["weights"][f] for f in FEATURES]), data["bias"], data["threshold"])
+    return Segmenter(
+        np.array([data["weights"][f] for f in FEATURES]), data["bias"], data["threshold"], data["card"]
+    )
 
 
 def gap_features(sentences: Sequence[str], vectors: NDArray[Any], paragraphs: Sequence[bool] = ()) -> Floats:

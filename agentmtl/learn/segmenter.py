@@ -1,157 +1,206 @@
-"""Fits the topic segmenter: `agentmtl/ingest/weights/segmenter.json`.
+"""The topic segmenter's fit: a map in closed form, then the likelihood of whole segmentations.
 
-    python -m agentmtl.learn.segmenter --data reading/squad/train.jsonl --out segmenter.json
+    topics          linear discriminant analysis (Fisher, 1936) of pieces of texts: directions in which
+                    pieces differ more than the sentences of one do
+    same topic      what is left, some hundred numbers, by the log likelihood of a document's own segmentation
+                    among all (semi-Markov; labels of "same topic" for free: arXiv 2301.01935)
 
-Documents are made by putting pieces of 3 to 11 sentences of different articles one after the other; a gap
-between two pieces is a boundary. The threshold is the one with the lowest P_k on held-out articles. Needs
-scikit-learn.
+The map is made from some titles, the rest fitted on documents of others: on its own titles it is surer than
+it should be. A segment's score is `agentmtl.ingest.topics.TopicSegmenter.evidence`.
 """
 
 from __future__ import annotations
 
-import argparse
-import hashlib
-import json
-import sys
-from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
-from random import Random
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from agentmtl.errors import UsageError
-from agentmtl.evaluate.segmentation_metrics import half_segment, pk
-from agentmtl.ingest import split_sentences
-from agentmtl.ingest.segmenter import FEATURES, Floats, Segmenter, gap_features
-from agentmtl.retrieval.index import EncoderSpec
-from agentmtl.trunk import load_encoder
+from agentmtl.evaluate.segmentation_metrics import half_segment, pk, windowdiff
+from agentmtl.ingest.segmenter import Floats
+from agentmtl.ingest.topics import CENTRE, TopicSegmenter, boundary_odds
+from agentmtl.learn.segmenter_documents import Made, Topics
+from agentmtl.learn.training import by_length
+from agentmtl.trunk.encoder import Vectors
 
-DOCUMENTS = 300
-PIECES = 10
-PIECE_SENTENCES = (3, 11)
-HELD_OUT = 6  # articles
+if TYPE_CHECKING:
+    import torch
 
-
-@dataclass(frozen=True, slots=True)
-class Made:
-    """A document put together of pieces. `features` (n − 1, f), `boundaries` first sentences of pieces."""
-
-    features: Floats
-    boundaries: tuple[int, ...]
-    sentences: int
+LONGEST = 24  # sentences of a segment while fitting: more than a piece has
+PIECE = 8  # sentences of a piece, for the map
+RIDGE = 5.0  # times the mean variance, added to the variance within pieces: directions that few titles tell
+THRESHOLDS = np.linspace(-2.0, 2.0, 21)
+_FAR = -1e4
+_LEAST_SPREAD = 0.02
 
 
-def train_segmenter(data: Path, out: Path, seed: int = 0, encoder: EncoderSpec = "default") -> Segmenter:
-    """Fit on a reading set's file and write the weights to `out`. Raises UsageError for another file."""
-    articles = _articles(data)
-    names = sorted(articles)
-    Random(f"segmenter:{seed}").shuffle(names)
-    parts = (names[HELD_OUT:], names[:HELD_OUT])
-    train, held_out = (
-        _made(articles, part, seed, encoder, DOCUMENTS // (1 + i)) for i, part in enumerate(parts)
-    )
-    fitted = _fit(train)
-    threshold, score = _threshold(fitted, held_out)
-    card = {
-        "command": "python -m agentmtl.learn.segmenter", "data": data.name, "seed": seed,
-        "sha256": hashlib.sha256(data.read_bytes()).hexdigest(), "articles": len(articles),
-        "held_out": {"articles": HELD_OUT, "documents": len(held_out), "pk": round(score, 4)},
-    }  # fmt: skip
-    written = {
-        "weights": {f: float(f"{w:.6g}") for f, w in zip(FEATURES, fitted.weights, strict=True)},
-        "bias": float(f"{fitted.bias:.6g}"), "threshold": threshold, "card": card,
-    }  # fmt: skip
-    out.write_text(json.dumps(written, indent=1) + "\n", "utf-8")
-    return Segmenter(fitted.weights, fitted.bias, threshold)
+def discriminant(
+    topics: Sequence[Topics], vectors: Mapping[str, Vectors], rank: int
+) -> tuple[Floats, Floats, Floats]:
+    """(d, r), (r,), (r,): a map after which sentences vary about the mean of their piece with variance 1 on
+    average, its offset, and the variance of pieces' means."""
+    pieces = [
+        np.stack([vectors[s] for s in sentences[at : at + PIECE]]).astype(np.float64)
+        for side in topics
+        for sentences in side.values()
+        for at in range(0, len(sentences) - 2, PIECE)
+    ]
+    rows, means = np.concatenate(pieces), np.stack([p.mean(axis=0) for p in pieces])
+    centre = rows.mean(axis=0)
+    inner = np.concatenate([p - p.mean(axis=0) for p in pieces])
+    within = inner.T @ inner / max(1, len(rows) - len(pieces))
+    between = (means - centre).T @ (means - centre) / len(means) - within * len(means) / len(rows)
+    values, axes = np.linalg.eigh(within + np.eye(len(centre)) * RIDGE * np.trace(within) / len(centre))
+    white = axes / np.sqrt(values)
+    spread, turned = np.linalg.eigh(white.T @ between @ white)
+    projection = white @ turned[:, np.argsort(-spread)[:rank]]
+    own = np.einsum("dr,de,er->r", projection, within, projection).mean()
+    spread = np.einsum("dr,de,er->r", projection, between, projection) / own
+    projection /= np.sqrt(own)
+    return projection, -centre @ projection, np.maximum(spread, _LEAST_SPREAD)
 
 
-def _articles(data: Path) -> dict[str, list[str]]:
-    """The sentences of every article, its contexts in their order."""
-    found: dict[str, dict[str, None]] = {}
-    try:
-        for line in data.read_text("utf-8").splitlines():
-            record: dict[str, Any] = json.loads(line)
-            found.setdefault(record["title"], {}).setdefault(record["context"])
-    except (OSError, ValueError, KeyError) as error:
-        raise UsageError(f"{data} is not a reading set ({error}).", "Give a train.jsonl.") from error
-    return {
-        title: [context[a:b] for context in contexts for a, b in split_sentences(context)]
-        for title, contexts in found.items()
-    }
-
-
-def _made(
-    articles: dict[str, list[str]], names: Sequence[str], seed: int, encoder: EncoderSpec, count: int
-) -> list[Made]:
-    loaded = load_encoder(encoder)
-    every = sorted({s for name in names for s in articles[name]})
-    vectors = dict(zip(every, loaded.encode(every), strict=True))
-    random = Random(f"segmenter documents:{seed}:{len(names)}")
-    made = []
-    for _ in range(count):
-        pieces = [_piece(articles[name], random) for name in _different(names, random)]
-        sentences = [s for piece in pieces for s in piece]
-        starts = np.cumsum([len(piece) for piece in pieces])[:-1]
-        features = gap_features(sentences, np.stack([vectors[s] for s in sentences]))
-        made.append(Made(features, tuple(starts.tolist()), len(sentences)))
-    return made
-
-
-def _different(names: Sequence[str], random: Random) -> list[str]:
-    """Articles in a row, no two neighbours the same."""
-    chosen: list[str] = []
-    while len(chosen) < PIECES:
-        name = random.choice(names)
-        if not chosen or name != chosen[-1]:
-            chosen.append(name)
-    return chosen
-
-
-def _piece(sentences: Sequence[str], random: Random) -> Sequence[str]:
-    size = random.randint(*PIECE_SENTENCES)
-    start = random.randrange(max(1, len(sentences) - size))
-    return sentences[start : start + size]
-
-
-def _fit(made: Sequence[Made]) -> Segmenter:
+def segmenter_module(
+    mapped: tuple[Floats, Floats, Floats], made: Sequence[Made], seed: int
+) -> torch.nn.Module:
+    """The module to fit; its map stays as it is, and its gaps begin as a logistic regression."""
+    import torch
     from sklearn.linear_model import LogisticRegression
-    from sklearn.preprocessing import StandardScaler
 
     features = np.concatenate([m.features for m in made])
-    labels = np.concatenate([np.isin(np.arange(1, m.sentences), m.boundaries) for m in made])
-    scaler = StandardScaler().fit(features)
-    model = LogisticRegression(max_iter=1000).fit(scaler.transform(features), labels)
-    spread = np.where(scaler.scale_ > 0, scaler.scale_, 1.0)
-    weights = model.coef_[0] / spread
-    return Segmenter(weights, float(model.intercept_[0] - weights @ scaler.mean_))
+    labels = np.concatenate([np.isin(np.arange(1, len(m.sentences)), m.starts) for m in made])
+    mean, deviation = features.mean(axis=0), np.maximum(features.std(axis=0), 1e-6)
+    first = LogisticRegression(max_iter=1000, random_state=seed).fit((features - mean) / deviation, labels)
+
+    class Module(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.projection, self.offset = _tensor(mapped[0]), _tensor(mapped[1])
+            self.mean, self.deviation = _tensor(mean), _tensor(deviation)
+            self.log_spread = torch.nn.Parameter(_tensor(np.log(mapped[2])))
+            self.log_scale = torch.nn.Parameter(torch.tensor(-1.9))
+            self.sizes = torch.nn.Parameter(torch.tensor([-1.0, -1.0, 0.0]))
+            self.weights = torch.nn.Parameter(_tensor(first.coef_[0]))
+            self.bias = torch.nn.Parameter(torch.tensor(float(first.intercept_[0])))
+
+        def gaps(self, features: torch.Tensor) -> torch.Tensor:
+            return ((features - self.mean) / self.deviation) @ self.weights + self.bias
+
+        def places(self, vectors: torch.Tensor) -> torch.Tensor:
+            """(n, r) of a document's sentences."""
+            found = vectors @ self.projection + self.offset
+            return found - found.sum(0) / (len(found) + CENTRE)
+
+        def evidence(self, places: torch.Tensor) -> torch.Tensor:
+            """(b, n, m): see `TopicSegmenter.evidence`."""
+            sums = torch.nn.functional.pad(places.cumsum(1), (0, 0, 1, 0))
+            spread, columns = self.log_spread.exp(), []
+            for size in range(1, min(LONGEST, places.shape[1]) + 1):
+                shrunk = 1.0 + size * spread
+                column = (sums[:, size:] - sums[:, :-size]).square() @ (spread / shrunk)
+                column = column - shrunk.log().sum()
+                columns.append(torch.nn.functional.pad(column, (size - 1, 0), value=_FAR))
+            n = torch.arange(1, len(columns) + 1)
+            told = self.sizes[0] * (n == 1) + self.sizes[1] * (n == 2) + self.sizes[2] * n.log()
+            return 0.5 * self.log_scale.exp() * torch.stack(columns, -1) + told
+
+    return Module()
 
 
-def _threshold(fitted: Segmenter, made: Sequence[Made]) -> tuple[float, float]:
-    """The threshold with the lowest mean P_k, and that."""
+def _tensor(values: Floats) -> torch.Tensor:
+    import torch
+
+    return torch.tensor(values, dtype=torch.float32)
+
+
+def log_likelihood(
+    evidence: torch.Tensor, gaps: torch.Tensor, lengths: Sequence[int], starts: Sequence[Sequence[int]]
+) -> torch.Tensor:
+    """(b,): of each document's own segmentation, for each of its sentences. `evidence` (b, n, m) and `gaps`
+    (b, n − 1) are padded to the longest document."""
+    import torch
+
+    batch, length, most = evidence.shape
+    cost = torch.nn.functional.pad(gaps, (1, 0))  # what begins the document costs nothing
+    before = [torch.zeros(batch)]
+    for end in range(1, length + 1):
+        size = min(end, most)
+        begun = [before[end - k] + cost[:, end - k] for k in range(1, size + 1)]
+        before.append(torch.logsumexp(torch.stack(begun, -1) + evidence[:, end - 1, :size], -1))
     found = []
-    for threshold in np.linspace(-3, 3, 61):
-        scores = []
-        for document in made:
-            logits = document.features @ fitted.weights + fitted.bias
-            cuts = [int(i) + 1 for i in np.flatnonzero(logits > threshold)]
-            half = half_segment(document.boundaries, document.sentences)
-            scores.append(pk(document.boundaries, cuts, document.sentences, half))
-        found.append((float(np.mean(scores)), round(float(threshold), 2)))
-    score, threshold = min(found)
-    return threshold, score
+    for row, (n, cuts) in enumerate(zip(lengths, starts, strict=True)):
+        edges = torch.tensor((0, *cuts, n))
+        own = evidence[row, edges[1:] - 1, edges.diff() - 1].sum() + cost[row, edges[1:-1]].sum()
+        found.append((own - before[n][row]) / n)
+    return torch.stack(found)
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description="Fit the topic segmenter.")
-    parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--seed", type=int, default=0)
-    given = parser.parse_args(arguments)
-    fitted = train_segmenter(given.data, given.out, given.seed)
-    sys.stdout.write(f"threshold {fitted.threshold}\n")
+class SegmentationTask:
+    """A `TrainTask`: batches of made documents; dev is P_k of documents of other titles."""
+
+    name = "segmenter"
+
+    def __init__(self, train: Sequence[Made], dev: Sequence[Made], batch: int, seed: int) -> None:
+        self.train, self.dev, self.batch, self.seed = train, dev, batch, seed
+
+    @property
+    def size(self) -> int:
+        return len(self.train)
+
+    def batches(self, epoch: int) -> list[list[int]]:
+        lengths = [len(m.sentences) for m in self.train]
+        return by_length(lengths, self.batch, f"segmenter:{self.seed}:{epoch}")
+
+    def loss(self, module: Any, batch: Sequence[int]) -> torch.Tensor:
+        import torch
+
+        made = [self.train[n] for n in batch]
+        with torch.autocast("cpu", enabled=False):  # sums of squares need their digits
+            pad = torch.nn.utils.rnn.pad_sequence
+            places = [module.places(torch.tensor(m.vectors)) for m in made]
+            evidence = module.evidence(pad(places, batch_first=True))
+            gaps = module.gaps(pad([torch.tensor(m.features).float() for m in made], batch_first=True))
+            lengths = [len(m.sentences) for m in made]
+            return -log_likelihood(evidence, gaps, lengths, [m.starts for m in made]).mean()
+
+    def evaluate(self, module: Any) -> dict[str, float]:
+        measured = dev_metrics(segmenter_of(module), self.dev)
+        return {**measured, "score": 1.0 - measured["pk"]}
 
 
-if __name__ == "__main__":
-    main()
+def segmenter_of(
+    module: Any, threshold: float = 0.0, card: Mapping[str, Any] | None = None
+) -> TopicSegmenter:
+    """What is kept of a module."""
+
+    def array(values: torch.Tensor) -> Floats:
+        return np.asarray(values.detach().numpy(), np.float64)
+
+    weights = array(module.weights) / array(module.deviation)
+    return TopicSegmenter(
+        array(module.projection), array(module.offset), array(module.log_spread.exp()),
+        float(module.log_scale.detach().exp()), array(module.sizes), weights,
+        float(module.bias.detach()) - float(weights @ array(module.mean)), threshold, card or {},
+    )  # fmt: skip
+
+
+def best_threshold(fitted: TopicSegmenter, made: Sequence[Made]) -> float:
+    """The log-odds from which a gap is a boundary, with the lowest mean P_k."""
+    odds = [_odds(fitted, document) for document in made]
+    scores = [np.mean([_scores(d, o, t)[0] for d, o in zip(made, odds, strict=True)]) for t in THRESHOLDS]
+    return round(float(THRESHOLDS[int(np.argmin(scores))]), 2)
+
+
+def dev_metrics(fitted: TopicSegmenter, made: Sequence[Made]) -> dict[str, float]:
+    found = [_scores(document, _odds(fitted, document), fitted.threshold) for document in made]
+    return dict(zip(("pk", "windowdiff"), np.mean(found, axis=0).tolist(), strict=True))
+
+
+def _odds(fitted: TopicSegmenter, document: Made) -> Floats:
+    return boundary_odds(fitted.evidence(document.vectors), document.features @ fitted.weights + fitted.bias)
+
+
+def _scores(document: Made, odds: Floats, threshold: float) -> tuple[float, float]:
+    n, k = len(document.sentences), half_segment(document.starts, len(document.sentences))
+    cuts = [int(i) + 1 for i in np.flatnonzero(odds > threshold)]
+    return pk(document.starts, cuts, n, k), windowdiff(document.starts, cuts, n, k)

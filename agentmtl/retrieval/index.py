@@ -112,6 +112,7 @@ class Index:
         passage_words: int = Chunking().max_words,
         overlap_sentences: int = Chunking().overlap_sentences,
         chunker: str = "sentences",
+        segmenter: str = "",
         streams: Sequence[object] = DEFAULT_STREAMS,
         limits: Limits | None = None,
         progress: Progress = _silent,
@@ -126,10 +127,9 @@ class Index:
         loaded = load_encoder(encoder, backend=backend)
         settings = IndexSettings(
             encoder=loaded.identity,
-            chunking=Chunking(passage_words, overlap_sentences, chunker),
-            levels=tuple(levels),
-            factory=factory,
-        )
+            chunking=Chunking(passage_words, overlap_sentences, chunker, segmenter=segmenter),
+            levels=tuple(levels), factory=factory,
+        )  # fmt: skip
         store = Store(Path(folder))
         refuse_other_settings(store, settings)
         tokenizers = [load_tokenizer(spec) for spec in streams]

@@ -59,7 +59,7 @@ def test_a_segmentation_set_is_measured_beside_texttiling(tmp_path: Path, write_
     rows = [{"id": f"d{i}", "group": "g", "sentences": sentences, "boundaries": [8]} for i in range(3)]
     write_lines(tmp_path / "documents.jsonl", rows)
     report = evaluate_segmentation(tmp_path, encoder=HashingEncoder(128))
-    assert set(report.methods) == {"topics", "texttiling", "even", "none"} and report.n == 3
+    assert set(report.methods) == {"topics", "likeness", "texttiling", "even", "none"} and report.n == 3
     assert report.methods["even"]["pk"].mean == 0 and report.methods["none"]["pk"].mean > 0
 
 
