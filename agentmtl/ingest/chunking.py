@@ -13,7 +13,7 @@ from agentmtl.errors import UsageError
 from agentmtl.ingest.entities import proper_names, title_names
 from agentmtl.ingest.segmenter import best_cuts
 from agentmtl.ingest.sentences import MAX_SENTENCE_WORDS, Span, split_sentences, word_count
-from agentmtl.ingest.topics import segmenter_for
+from agentmtl.ingest.topics import LIKENESS, segmenter_for
 from agentmtl.schema import Document, Level, Unit
 
 _ID_BYTES = 12
@@ -52,14 +52,15 @@ class Chunking:
             )
 
     def to_json(self) -> dict[str, Any]:
-        """Plain JSON. What only topics use is left out for windows, as before there were topics, and so is a
-        segmenter where none is named."""
-        data = {n: value for n, value in asdict(self).items() if n != "segmenter" or value}
+        """Plain JSON. What only topics use is left out for windows, as before there were topics."""
+        data = asdict(self)
         return data if self.chunker == "topics" else {n: data[n] for n in ("max_words", "overlap_sentences")}
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Chunking:
-        return cls(**data)
+        """The same from JSON. Topics that name no segmenter were cut by likeness, before one was learned, and
+        go on to be."""
+        return cls(**{"segmenter": LIKENESS if data.get("chunker") == "topics" else "", **data})
 
 
 @dataclass(frozen=True, slots=True)

@@ -147,6 +147,10 @@ def test_a_short_document_is_one_passage_and_a_blank_one_none() -> None:
 def test_chunking_round_trip_and_bad_values() -> None:
     chunking = Chunking(80, 2)
     assert Chunking.from_json(chunking.to_json()) == chunking
+    topics = Chunking(120, chunker="topics", segmenter="heads/mine")
+    assert Chunking.from_json(topics.to_json()) == topics
+    before = {name: value for name, value in topics.to_json().items() if name != "segmenter"}
+    assert Chunking.from_json(before).segmenter == "likeness"  # an older index is cut as it was
     with pytest.raises(UsageError):
         Chunking(max_words=0)
     with pytest.raises(UsageError):
