@@ -112,7 +112,7 @@ def test_the_default_encoder_has_its_own_and_any_other_goes_by_likeness() -> Non
     assert isinstance(segmenter_for(DEFAULT, LIKENESS), Segmenter)
 
 
-def test_a_chunking_names_its_segmenter_only_where_it_has_one() -> None:
-    assert "segmenter" not in Chunking(chunker="topics").to_json()
+def test_a_chunking_names_its_segmenter() -> None:
+    assert "segmenter" not in Chunking().to_json()
     named = Chunking(chunker="topics", segmenter="heads/mine")
     assert Chunking.from_json(named.to_json()) == named
