@@ -187,10 +187,10 @@ def _greedy(
     for row, key in zip(tokens, keys, strict=True):
         row[: len(key.tokens)] = key.tokens
     lengths = np.array([len(key.tokens) for key in keys], np.int64)
-    scores, counted = greedy_cover(
+    scores, shares = greedy_cover(
         events.rows, len(events.addresses), tokens, lengths, weights, settings.beta
     )
-    return scores, counted
+    return scores, shares > 0
 
 
 def _nothing(used: tuple[Key, ...], counts: Numbers, weights: Floats) -> Scored:
