@@ -8,7 +8,16 @@ from typing import Annotated, Literal, cast
 import typer
 
 from agentmtl.cli.evaluation_options import Indexes, command_line
-from agentmtl.cli.output import INDEXES, EncoderFlag, JsonFlag, QuietFlag, emit, say, settings_from, watching_steps
+from agentmtl.cli.output import (
+    INDEXES,
+    EncoderFlag,
+    JsonFlag,
+    QuietFlag,
+    emit,
+    say,
+    settings_from,
+    watching_steps,
+)
 from agentmtl.errors import UsageError
 from agentmtl.schema import SCHEMA_VERSION
 
@@ -32,7 +41,8 @@ def identifiers(
     quiet: QuietFlag = False,
     as_json: JsonFlag = False,
 ) -> None:
-    """Train the decoder that proposes identifiers: which n-grams the sentence or passage holds that is wanted.
+    """Train the decoder that proposes identifiers: which n-grams the sentence or passage holds that is
+    wanted.
 
     First it learns to say n-grams of gold texts, then to rank gold sentences by them. A run that was stopped
     goes on when the same command is given again.

@@ -1,9 +1,9 @@
 """Questions with the tokens of their gold units, and n-grams drawn from them by importance.
 
-A span's weight is the sum, over the query's trigrams, of how alike the trigram that begins there is; spans are
-drawn from a softmax of the weights (SEAL, arXiv 2204.10628, section 4: "unsupervised examples" aside). Alike
-means Dice's coefficient of the words' character bigrams, averaged over the three places. A span does not begin
-with a stop word or inside a word.
+A span's weight is the sum, over the query's trigrams, of how alike the trigram that begins there is; spans
+are drawn from a softmax of the weights (SEAL, arXiv 2204.10628, section 4: "unsupervised examples" aside).
+Alike means Dice's coefficient of the words' character bigrams, averaged over the three places. A span does
+not begin with a stop word or inside a word.
 """
 
 from __future__ import annotations
@@ -128,7 +128,7 @@ class TargetSampler:
         alike = np.array([[_dice(a, b) for b in there] for a in asked]).reshape(len(asked), len(there))
         alike = np.pad(alike, ((0, TRIGRAM - 1), (0, TRIGRAM - 1)))
         n, m = len(asked), len(there)
-        weights = sum(alike[k : k + n, k : k + m] for k in range(TRIGRAM)).sum(0) / TRIGRAM  # type: ignore[union-attr]
+        weights = np.sum([alike[k : k + n, k : k + m] for k in range(TRIGRAM)], axis=(0, 1)) / TRIGRAM
         starts = np.array([i for i, word in enumerate(there) if _begins(word)], np.int64)
         if not len(starts):
             return starts, np.empty(0)

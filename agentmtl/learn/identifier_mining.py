@@ -1,5 +1,5 @@
-"""What the ranking phase needs of a set: the sentences that compete with a question's gold ones, and how often
-n-grams occur in it."""
+"""What the ranking phase needs of a set: the sentences that compete with a question's gold ones, and how
+often n-grams occur in it."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """Trains the decoder that proposes identifiers, in two phases.
 
-`KeysTask`, generation: cross-entropy of n-grams drawn from a gold unit of a level. The first token's is over the
-whole vocabulary, later ones' over the batch's tokens and a sample (weighed by one over its share). ln Z of every
-sum is held near 0.
+`KeysTask`, generation: cross-entropy of n-grams drawn from a gold unit of a level. The first token's is over
+the whole vocabulary, later ones' over the batch's tokens and a sample (weighed by one over its share). ln Z
+of every sum is held near 0.
 
 `RankingTask`: the score that the index gives a sentence, from the decoder's ln P(n | q) of the n-grams in it
 (`agentmtl.retrieval.identifiers.scoring`), is differentiable but for which occurrences count. A gold sentence
@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from agentmtl.learn.identifier_examples import KeyExample, TargetSampler, Tokens
 from agentmtl.retrieval.identifiers.kernel import greedy_cover
 from agentmtl.retrieval.identifiers.scoring import Scoring
-from agentmtl.retrieval.identifiers.teacher import key_logps
+from agentmtl.retrieval.identifiers.teacher import LIKELIEST, key_logps
 from agentmtl.schema import Level
 from agentmtl.trunk.decoder import ASKED, Memory, padded
 from agentmtl.trunk.query_states import States
@@ -74,12 +74,16 @@ class KeysTask:
         levels: list[Level] = [
             Random(f"level:{self._seed}:{round_}:{e.id}").choices(names, shares)[0] for e in examples
         ]
-        drawn = [self._sampler.draw(e, level, DRAWN, round_) for e, level in zip(examples, levels, strict=True)]
+        drawn = [
+            self._sampler.draw(e, level, DRAWN, round_) for e, level in zip(examples, levels, strict=True)
+        ]
         memory = remembered(module, examples, levels, self._states)
-        return generation_loss(module, memory, drawn, Random(f"sampled:{self._seed}:{round_}:{examples[0].id}"))
+        return generation_loss(
+            module, memory, drawn, Random(f"sampled:{self._seed}:{round_}:{examples[0].id}")
+        )
 
     def evaluate(self, module: torch.nn.Module) -> dict[str, float]:
-        """"perplexity" a token of n-grams drawn from dev's gold units; "score" is one over its root."""
+        """ "perplexity" a token of n-grams drawn from dev's gold units; "score" is one over its root."""
         losses = [
             float(self.generation(module, self._dev[at : at + self._batch], 0))
             for at in range(0, len(self._dev), self._batch)
@@ -183,7 +187,9 @@ class Frequencies:
         """The counts of n-grams; `second` is −1 for those of one token."""
         codes = first * len(self.ones) + second
         at = np.minimum(np.searchsorted(self.pairs, codes), max(0, len(self.pairs) - 1))
-        paired = np.where(self.pairs[at] == codes, self.counts[at], 0) if len(self.pairs) else np.zeros_like(at)
+        paired = (
+            np.where(self.pairs[at] == codes, self.counts[at], 0) if len(self.pairs) else np.zeros_like(at)
+        )
         return np.where(second < 0, self.ones[first], paired)
 
 
@@ -228,12 +234,14 @@ def occurring(units: Sequence[Sequence[Tokens]], frequencies: Frequencies) -> Oc
     return Occurring(keys, rows[:, 3], numbers.reshape(-1), rows[:, 4], counts, 1 + (distinct[:, 2] >= 0))
 
 
-def unit_scores(logps: torch.Tensor, there: Occurring, count: int, tokens: int, settings: Scoring) -> torch.Tensor:
+def unit_scores(
+    logps: torch.Tensor, there: Occurring, count: int, tokens: int, settings: Scoring
+) -> torch.Tensor:
     """(count,): SEAL's score of every unit, differentiable in ln P(n | q) (n,) of all keys."""
     import torch
 
     present = torch.from_numpy((there.counts + settings.smoothing) / (tokens + settings.smoothing))
-    logps = logps.double().clamp(max=-1e-6)
+    logps = logps.double().clamp(max=LIKELIEST)
     odds = logps + torch.log1p(-present) - torch.log(present) - torch.log1p(-torch.exp(logps))
     weights = torch.relu(odds)
     weights = torch.where(torch.from_numpy(there.lengths) > 1, weights**settings.alpha, weights)
@@ -282,11 +290,12 @@ class RankingTask:
         scale: float = 20.0,
         generation: float = 0.3,
         seed: int = 0,
+        settings: Scoring | None = None,
     ) -> None:
         self._train, self._dev, self._states, self._frequencies = train, dev, states, frequencies
         self._keys, self._batch, self._others, self._seed = keys, batch, others, seed
         self._margin, self._scale, self._generation = margin, scale, generation
-        self._epoch, self._settings = 0, Scoring()
+        self._epoch, self._settings = 0, settings or Scoring()
 
     @property
     def size(self) -> int:
@@ -347,7 +356,7 @@ class RankingTask:
         for group in self._dev:
             units = [*group.golds, *group.near, *group.found]
             (mine,) = self.scores(module, [group.example], [units])
-            values = mine.numpy()
+            values = mine.detach().numpy()
             best = values[: len(group.golds)].max()
             others = values[len(group.golds) :]
             ranks.append(1.0 / (1 + (others > best).sum() + 0.5 * (others == best).sum()))

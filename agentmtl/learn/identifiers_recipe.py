@@ -39,9 +39,9 @@ _MARKERS_SHARE = 0.01  # of each marker, in the prior
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IdentifiersRecipe:
-    """`epochs` and `rate` of generation, `ranking_epochs` (0: none) and `ranking_rate` of ranking, in which at
-    most `ranked` questions take part. `margin` of a hinge over scores; 0: a softmax over them. `longest`: tokens
-    of the n-grams drawn. `limit`: questions of each set, 0 for all."""
+    """`epochs` and `rate` of generation, `ranking_epochs` (0: none) and `ranking_rate` of ranking, in which
+    at most `ranked` questions take part. `margin` of a hinge over scores; 0: a softmax over them. `longest`:
+    tokens of the n-grams drawn. `limit`: questions of each set, 0 for all."""
 
     prompts: Prompts = "hybrid"
     width: int = 256
@@ -143,7 +143,8 @@ def gather(
 
 
 def prior_of(frequencies: Sequence[Frequencies]) -> NDArray[np.float32]:
-    """ln of each token's share of all corpora, half an occurrence added to each; then those of the markers."""
+    """ln of each token's share of all corpora, half an occurrence added to each; then those of the
+    markers."""
     if not frequencies:
         raise UsageError("There is no set to train on.", "Give --data DIR.")
     ones = np.sum([f.ones for f in frequencies], axis=0) + 0.5

@@ -6,8 +6,9 @@ as they are, so that a word never seen in training has a place too:
 
     ln P(t | n-gram so far, query) ≈ ln P(t) + e_t · W h + Σ over query tokens j = t of copy_j(h)
 
-with ln P(t) a word's share of the training texts. The sum over the vocabulary is kept near 1 in training (Devlin
-et al., ACL 2014, section 2.2: self-normalised models), so that a token's score needs no other token's.
+with ln P(t) a word's share of the training texts. The sum over the vocabulary is kept near 1 in training
+(Devlin et al., ACL 2014, section 2.2: self-normalised models), so that a token's score needs no other
+token's.
 
 The task (which level of unit is looked for) is told by a prompt: the trunk's states of "Find the relevant
 sentence:" (discrete), learned vectors of each level (soft), or both (hybrid; UGR, arXiv 2304.14856).
@@ -75,8 +76,9 @@ Past: TypeAlias = Any  # keys and values (b, p, tokens so far, heads, w) of each
 
 
 def decoder_module(words: Floats, prior: Floats, prompts: Read, shape: DecoderShape, seed: int = 0) -> Any:
-    """A fresh decoder. `words` (v, d): the trunk's word vectors. `prior` (v + 4,): ln of each token's share of
-    the training texts. `prompts`: the four levels' prompts as the trunk reads them, in the order of `ASKED`.
+    """A fresh decoder. `words` (v, d): the trunk's word vectors. `prior` (v + 4,): ln of each token's share
+    of the training texts. `prompts`: the four levels' prompts as the trunk reads them, in the order of
+    `ASKED`.
     """
     import torch
 
@@ -171,7 +173,9 @@ def decoder_module(words: Floats, prior: Floats, prompts: Read, shape: DecoderSh
             return Memory(held, mask, self.copied(vectors), read.ids, read.mask.bool())
 
         def _vectors(self, states: torch.Tensor, ids: torch.Tensor) -> torch.Tensor:
-            found: torch.Tensor = self.norm(self.of_states(self.drop(states)) + self.of_words(self.embed(ids)))
+            found: torch.Tensor = self.norm(
+                self.of_states(self.drop(states)) + self.of_words(self.embed(ids))
+            )
             return found
 
         def step(

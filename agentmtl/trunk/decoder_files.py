@@ -1,7 +1,7 @@
 """A trained decoder on disk, and at work: a folder with its weights as float16 and a card.
 
-    head.safetensors   the decoder's own tensors, and `prior` (v + 4,), ln of tokens' shares of the training text
-    card.json          its shape, the trunk it was made for, how it was trained, and how well it does
+    head.safetensors   the decoder's own tensors, and `prior` (v + 4,), ln of tokens' shares of the training
+    text card.json          its shape, the trunk it was made for, how it was trained, and how well it does
 
 The trunk's word vectors are not in it. A decoder fits the one trunk whose weights' hash its card names.
 """
@@ -58,9 +58,7 @@ class DecoderCard:
         return any(entry.get("sha256") == sha256 and entry.get("train") for entry in self.data.values())
 
 
-def fresh_decoder(
-    states: QueryStates, prior: NDArray[np.float32], shape: DecoderShape, seed: int = 0
-) -> Any:
+def fresh_decoder(states: QueryStates, prior: NDArray[np.float32], shape: DecoderShape, seed: int = 0) -> Any:
     """A decoder to train, over the trunk that `states` reads with. `prior` (v + 4,)."""
     return decoder_module(states.words(), prior, _prompts(states), shape, seed)
 

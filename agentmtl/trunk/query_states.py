@@ -44,7 +44,9 @@ class QueryStates:
             return found
         with self._lock, torch.inference_mode():
             transformer, cutter = self._open()
-            tokens = [ids if len(ids) <= LONGEST else [*ids[: LONGEST - 1], ids[-1]] for ids in cutter.cut(texts)]
+            tokens = [
+                ids if len(ids) <= LONGEST else [*ids[: LONGEST - 1], ids[-1]] for ids in cutter.cut(texts)
+            ]
             for batch in pack(tokens, _BUDGET, cutter.pad_id):
                 hidden = transformer(
                     input_ids=torch.from_numpy(batch.ids), attention_mask=torch.from_numpy(batch.mask)

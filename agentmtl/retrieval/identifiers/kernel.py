@@ -17,7 +17,8 @@ def greedy_cover(
     rows: Array, units: Value, tokens: Array, lengths: Array, weights: Array, beta: Value
 ) -> tuple[Array, Array]:
     """(scores (units,), the share of its key's weight that each row brought). `rows` (m, 4): unit, key,
-    segment, token; ordered by unit, and within it by key, the heaviest first. `tokens` (k, longest), padded; `lengths` (k,)."""
+    segment, token; ordered by unit, and within it by key, the heaviest first. `tokens` (k, longest), padded;
+    `lengths` (k,)."""
     scores = np.zeros(units)
     shares = np.zeros(len(rows))
     begin = 0

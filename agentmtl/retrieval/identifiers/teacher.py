@@ -1,4 +1,5 @@
-"""ln P(n | q) of given n-grams by a decoder over the trunk, in one pass a token: their prefixes form a trie."""
+"""ln P(n | q) of given n-grams by a decoder over the trunk, in one pass a token: their prefixes form a
+trie."""
 
 from __future__ import annotations
 
@@ -11,6 +12,8 @@ if TYPE_CHECKING:
     import torch
 
 Tokens = tuple[int, ...]
+
+LIKELIEST = -0.1  # ln P(n | q) of a key, at most: its odds stay finite, though no sum holds P below 1
 
 
 def key_logps(module: Any, memory: Memory, keys: Sequence[Sequence[Tokens]]) -> torch.Tensor:
@@ -57,7 +60,8 @@ def _grown(
     logps: torch.Tensor,
     places: dict[tuple[int, Tokens], int],
 ) -> tuple[torch.Tensor, Any, torch.Tensor]:
-    """One step for the prefixes that go on: (hidden, past, their ln P (b, p)), padded to the most of a query."""
+    """One step for the prefixes that go on: (hidden, past, their ln P (b, p)), padded to the most of a
+    query."""
     import torch
 
     most = max(map(len, nodes))

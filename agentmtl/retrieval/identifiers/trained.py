@@ -1,7 +1,7 @@
 """Keys from a trained decoder over the trunk (`agentmtl train identifiers`).
 
-Three sources, each switched on by its number: the query's n-grams, the n-grams of the best hits so far, and the
-decoder's own beam search under the corpus's constraint. Whatever the source, a key's ln P(n | q) is the
+Three sources, each switched on by its number: the query's n-grams, the n-grams of the best hits so far, and
+the decoder's own beam search under the corpus's constraint. Whatever the source, a key's ln P(n | q) is the
 decoder's: the first two are read by it (teacher forcing), as SEAL rescores what the query proposes (arXiv
 2204.10628, section 3.3).
 """
@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,9 +19,10 @@ from agentmtl.errors import UsageError
 from agentmtl.index.identifiers import Ngrams
 from agentmtl.retrieval.identifiers.keys import MAX_KEYS, Context, Key, token_kinds
 from agentmtl.retrieval.identifiers.scoring import Scoring, key_weights
-from agentmtl.retrieval.identifiers.teacher import Tokens, key_logps
+from agentmtl.retrieval.identifiers.teacher import LIKELIEST, Tokens, key_logps
 from agentmtl.trunk.decoder import ASKED, Memory
 from agentmtl.trunk.decoder_files import KeyDecoder
+from agentmtl.trunk.heads import shipped_head
 
 _LONG_LIST = 4_000  # tokens that may follow, above which all of the vocabulary is scored at once
 
@@ -61,7 +63,7 @@ class TrainedKeys:
         return self._heaviest(likely, ngrams)
 
     def _heaviest(self, likely: dict[Tokens, float], ngrams: Ngrams) -> list[Key]:
-        keys = [Key(tokens, min(0.0, logp)) for tokens, logp in sorted(likely.items())]
+        keys = [Key(tokens, min(LIKELIEST, logp)) for tokens, logp in sorted(likely.items())]
         if not keys:
             return []
         counts = ngrams.counts([key.tokens for key in keys])
@@ -72,7 +74,9 @@ class TrainedKeys:
     def _given(self, query: str, ngrams: Ngrams, context: Context) -> list[Tokens]:
         """The n-grams of the query that occur, and of the hits."""
         begins, says = token_kinds(ngrams.tokenizer)
-        asked = {n for n in _spans(ngrams.tokenizer.encode(query), self.query, begins, says) if ngrams.count(n)}
+        asked = {
+            n for n in _spans(ngrams.tokenizer.encode(query), self.query, begins, says) if ngrams.count(n)
+        }
         if context.level != "entity":
             for segment, position in context.hits[: self.hits]:
                 tokens = ngrams.unit_tokens(context.level, segment, position).tolist()
@@ -134,9 +138,15 @@ class TrainedKeys:
             logps = self.decoder.module.scores(memory, hidden)[0][at[:, 1], tokens].tolist()
         else:
             logps = self.decoder.module.scores_at(memory, hidden, at, tokens).tolist()
-        return [
-            ((*beams[n][0], t), beams[n][1] + logp, n) for (n, t), logp in zip(rows, logps, strict=True)
-        ]
+        return [((*beams[n][0], t), beams[n][1] + logp, n) for (n, t), logp in zip(rows, logps, strict=True)]
+
+
+def trained_keys(name: str) -> TrainedKeys:
+    """The proposer of a decoder: of a folder, or of the one that comes with the package, by its name.
+
+    Raises EncoderError where it cannot be read or its trunk is not there.
+    """
+    return TrainedKeys(KeyDecoder(shipped_head(name) or Path(name)))
 
 
 def _spans(tokens: Sequence[int], longest: int, begins: Any, says: Any) -> Iterable[Tokens]:
