@@ -32,6 +32,9 @@ def identifiers(
     epochs: Annotated[int, typer.Option(min=1, help="Of generation.")] = 2,
     ranking_epochs: Annotated[int, typer.Option(min=0, help="Of ranking; 0 for none.")] = 1,
     ranked: Annotated[int, typer.Option(min=0, help="Questions that are ranked; 0 for all.")] = 3_000,
+    margin: Annotated[
+        float, typer.Option(min=0, help="Of a hinge between two scores in ranking; 0: a softmax over all.")
+    ] = 0.0,
     prompts: Annotated[str, typer.Option(help="Of the level: discrete, soft or hybrid.")] = "hybrid",
     rate: Annotated[float, typer.Option(help="The highest learning rate.")] = 1e-3,
     seed: Annotated[int, typer.Option("--seed", help="Of everything drawn.")] = 0,
@@ -62,7 +65,7 @@ def identifiers(
     files = model_files(settings_from(encoder=encoder).encoder)
     recipe = IdentifiersRecipe(
         epochs=epochs, ranking_epochs=ranking_epochs, ranked=ranked, rate=rate, seed=seed, limit=limit,
-        prompts=cast(Literal["discrete", "soft", "hybrid"], prompts),
+        margin=margin, prompts=cast(Literal["discrete", "soft", "hybrid"], prompts),
     )  # fmt: skip
     with watching_steps("training", quiet or as_json) as watch:
         card = train_identifiers(files, data, out, recipe, indexes, command_line(), watch)

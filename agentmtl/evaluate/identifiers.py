@@ -22,11 +22,12 @@ from agentmtl.evaluate.jsonl import read_records
 from agentmtl.evaluate.metrics import mrr_at, recall_at
 from agentmtl.evaluate.report import AnyReport, Report, combine, figures
 from agentmtl.index.batch import Progress
+from agentmtl.index.identifiers import Ngrams
 from agentmtl.ingest import split_sentences
 from agentmtl.retrieval.fusion import Fusion
 from agentmtl.retrieval.hits import Hits
 from agentmtl.retrieval.identifiers.channel import Identifiers
-from agentmtl.retrieval.identifiers.keys import QueryNgrams, RelevanceModel
+from agentmtl.retrieval.identifiers.keys import Context, Key, QueryNgrams, RelevanceModel
 from agentmtl.retrieval.identifiers.trained import TrainedKeys, trained_keys
 from agentmtl.retrieval.index import EncoderSpec, Index
 from agentmtl.retrieval.retriever import Channel, Retriever
@@ -202,17 +203,30 @@ def decoder_methods(index: Index, trained: TrainedKeys) -> dict[str, tuple[Retri
     every = Fusion(identifiers=dict.fromkeys(LEVELS, weight))
     alone = {
         "decoder-query": replace(trained, found=0, beams=0),
-        "decoder-hits": replace(trained, query=0, beams=0),
+        "decoder-hits": replace(trained, query=0, found=2, beams=0),
         "decoder-beam": replace(trained, query=0, found=0),
     }
     channel: Channel = "identifiers"
-    rows = {"decoder": trained, **alone}
+    rows = {name: _Remembering(keys) for name, keys in {"decoder": trained, **alone}.items()}
     found: dict[str, tuple[Retriever, Channel]] = {
         name: (Retriever(index.snapshot, index.encoder, every, Identifiers((keys,))), channel)
         for name, keys in rows.items()
     }
-    fused = Retriever(index.snapshot, index.encoder, every, Identifiers((trained,)))
-    return {**found, DECODED: (fused, "fused")}
+    return {**found, DECODED: (found["decoder"][0], "fused")}
+
+
+class _Remembering:
+    """Proposes once for the same query, level and hits: the channel and the fusion ask for the same."""
+
+    def __init__(self, keys: TrainedKeys) -> None:
+        self._keys, self.name = keys, keys.name
+        self._known: dict[tuple[object, ...], list[Key]] = {}
+
+    def propose(self, query: str, ngrams: Ngrams, context: Context) -> list[Key]:
+        key = query, context.level, tuple(context.hits[: self._keys.hits])
+        if key not in self._known:
+            self._known[key] = self._keys.propose(query, ngrams, context)
+        return self._known[key]
 
 
 def measure(

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from agentmtl.learn.identifier_examples import KeyExample, TargetSampler, Tokens
 from agentmtl.retrieval.identifiers.kernel import greedy_cover
 from agentmtl.retrieval.identifiers.scoring import Scoring
-from agentmtl.retrieval.identifiers.teacher import LIKELIEST, key_logps
+from agentmtl.retrieval.identifiers.teacher import LIKELIEST, key_logps, shift_to
 from agentmtl.schema import Level
 from agentmtl.trunk.decoder import ASKED, Memory, padded
 from agentmtl.trunk.query_states import States
@@ -70,10 +70,7 @@ class KeysTask:
 
     def generation(self, module: Any, examples: Sequence[KeyExample], round_: int) -> torch.Tensor:
         """The loss of n-grams drawn for the questions, each of a level drawn for it."""
-        names, shares = zip(*LEVEL_SHARES.items(), strict=True)
-        levels: list[Level] = [
-            Random(f"level:{self._seed}:{round_}:{e.id}").choices(names, shares)[0] for e in examples
-        ]
+        levels = self.levels(examples, round_)
         drawn = [
             self._sampler.draw(e, level, DRAWN, round_) for e, level in zip(examples, levels, strict=True)
         ]
@@ -82,8 +79,13 @@ class KeysTask:
             module, memory, drawn, Random(f"sampled:{self._seed}:{round_}:{examples[0].id}")
         )
 
+    def levels(self, examples: Sequence[KeyExample], round_: int) -> list[Level]:
+        """The level that each question is asked at, drawn for it."""
+        names, shares = zip(*LEVEL_SHARES.items(), strict=True)
+        return [Random(f"level:{self._seed}:{round_}:{e.id}").choices(names, shares)[0] for e in examples]
+
     def evaluate(self, module: torch.nn.Module) -> dict[str, float]:
-        """ "perplexity" a token of n-grams drawn from dev's gold units; "score" is one over its root."""
+        """Perplexity a token of n-grams drawn from dev's gold units; "score" is one over its root."""
         losses = [
             float(self.generation(module, self._dev[at : at + self._batch], 0))
             for at in range(0, len(self._dev), self._batch)
@@ -336,7 +338,11 @@ class RankingTask:
         frequencies = self._frequencies[examples[0].set]
         there = occurring(units, frequencies)
         memory = remembered(module, examples, ["sentence"] * len(examples), self._states)
-        logps = key_logps(module, memory, there.keys)
+        shift = torch.from_numpy(
+            shift_to(module.prior.numpy(), frequencies.ones, frequencies.tokens, self._settings.smoothing)
+        )
+        moved = torch.stack([shift[list(key)].sum() for mine in there.keys for key in mine])
+        logps = key_logps(module, memory, there.keys) + moved
         sizes = [len(mine) for mine in units]
         return list(
             torch.split(unit_scores(logps, there, sum(sizes), frequencies.tokens, self._settings), sizes)

@@ -33,7 +33,7 @@ from agentmtl.trunk.model_files import ModelFiles
 from agentmtl.trunk.query_states import QueryStates, States
 
 DEV_SHARE = 0.15  # of the articles: sets have few of them
-DEV_LIMIT = 200  # questions that dev looks at
+DEV_LIMIT = 100  # questions that dev looks at
 _MARKERS_SHARE = 0.01  # of each marker, in the prior
 
 

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from agentmtl.errors import EncoderError
 from agentmtl.schema import Level
-from agentmtl.trunk.decoder import ASKED, PROMPT, DecoderShape, Memory, Read, decoder_module, padded
+from agentmtl.trunk.decoder import ASKED, MARKED, PROMPT, DecoderShape, Memory, Read, decoder_module, padded
 from agentmtl.trunk.heads import CARD, TENSORS
 from agentmtl.trunk.loading import model_files
 from agentmtl.trunk.model_files import ModelFiles
@@ -59,8 +59,18 @@ class DecoderCard:
 
 
 def fresh_decoder(states: QueryStates, prior: NDArray[np.float32], shape: DecoderShape, seed: int = 0) -> Any:
-    """A decoder to train, over the trunk that `states` reads with. `prior` (v + 4,)."""
-    return decoder_module(states.words(), prior, _prompts(states), shape, seed)
+    """A decoder to train, over the trunk that `states` reads with. `prior` (v + 4,) of its tokeniser's ids.
+
+    Raises EncoderError where the trunk does not load, or lacks vectors of some tokens.
+    """
+    words = states.words()
+    known = len(prior) - MARKED
+    if len(words) < known:
+        raise EncoderError(
+            f"The trunk has {len(words)} word vectors for {known} tokens.",
+            "Choose a trunk with its own tokeniser.",
+        )
+    return decoder_module(words[:known], prior, _prompts(states), shape, seed)
 
 
 def _prompts(states: QueryStates) -> Read:

@@ -6,6 +6,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from agentmtl.trunk.decoder import Memory
 
 if TYPE_CHECKING:
@@ -14,6 +17,19 @@ if TYPE_CHECKING:
 Tokens = tuple[int, ...]
 
 LIKELIEST = -0.1  # ln P(n | q) of a key, at most: its odds stay finite, though no sum holds P below 1
+
+
+def shift_to(
+    prior: NDArray[np.floating[Any]], counts: NDArray[np.int64], tokens: int, smoothing: float
+) -> NDArray[np.float64]:
+    """(v + 4,): what to add to each token's ln P, for its share of a corpus to stand where its share of the
+    training texts (`prior`) does; 0 for markers. What is common there and rare here would otherwise seem to
+    be asked for. `counts` (v,) are the corpus's, `tokens` their sum.
+    """
+    shift = np.zeros(len(prior))
+    shares = (counts + smoothing) / (tokens + smoothing)
+    shift[: len(counts)] = np.log(shares) - prior[: len(counts)]
+    return shift
 
 
 def key_logps(module: Any, memory: Memory, keys: Sequence[Sequence[Tokens]]) -> torch.Tensor:

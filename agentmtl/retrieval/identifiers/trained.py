@@ -14,12 +14,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from agentmtl.errors import UsageError
 from agentmtl.index.identifiers import Ngrams
 from agentmtl.retrieval.identifiers.keys import MAX_KEYS, Context, Key, token_kinds
 from agentmtl.retrieval.identifiers.scoring import Scoring, key_weights
-from agentmtl.retrieval.identifiers.teacher import LIKELIEST, Tokens, key_logps
+from agentmtl.retrieval.identifiers.teacher import LIKELIEST, Tokens, key_logps, shift_to
 from agentmtl.trunk.decoder import ASKED, Memory
 from agentmtl.trunk.decoder_files import KeyDecoder
 from agentmtl.trunk.heads import shipped_head
@@ -34,12 +35,13 @@ class TrainedKeys:
 
     decoder: KeyDecoder
     query: int = 2
-    found: int = 2
+    found: int = 0
     hits: int = 10
     beams: int = 8
     longest: int = 4
     scoring: Scoring = field(default_factory=Scoring)
     name: str = "decoder"
+    _shifted: list[Any] = field(default_factory=lambda: [None, None], repr=False, compare=False)
 
     def propose(self, query: str, ngrams: Ngrams, context: Context) -> list[Key]:
         """The heaviest keys. Each has a live occurrence. Raises UsageError where the index's tokens are
@@ -58,9 +60,23 @@ class TrainedKeys:
             likely = self._beam(memory, ngrams) if self.beams else {}
             given = [n for n in self._given(query, ngrams, context) if n not in likely]
             if given:
+                shift = self._shift(ngrams)
                 logps = key_logps(self.decoder.module, memory, [given]).tolist()
-                likely |= dict(zip(given, logps, strict=True))
+                likely |= {n: p + float(shift[list(n)].sum()) for n, p in zip(given, logps, strict=True)}
         return self._heaviest(likely, ngrams)
+
+    def _shift(self, ngrams: Ngrams) -> NDArray[np.float64]:
+        """`shift_to` this corpus; remembered while the same one is asked."""
+        known, shift = self._shifted
+        if known is not ngrams:
+            counts = np.zeros(ngrams.tokenizer.vocabulary, np.int64)
+            tokens, found = ngrams.next_distribution([])
+            counts[tokens[tokens < len(counts)]] = found[tokens < len(counts)]
+            prior = self.decoder.module.prior.numpy()
+            shift = shift_to(prior, counts, ngrams.tokens, self.scoring.smoothing)
+            self._shifted[:] = ngrams, shift
+        held: NDArray[np.float64] = shift
+        return held
 
     def _heaviest(self, likely: dict[Tokens, float], ngrams: Ngrams) -> list[Key]:
         keys = [Key(tokens, min(LIKELIEST, logp)) for tokens, logp in sorted(likely.items())]
@@ -92,7 +108,9 @@ class TrainedKeys:
         begins, says = token_kinds(ngrams.tokenizer)
         size, module = ngrams.tokenizer.vocabulary, self.decoder.module
         hidden, past = module.begin(memory)
+        shift = self._shift(ngrams)
         first = module.scores(memory, hidden)[0, 0].numpy()
+        first = first + shift[: len(first)]
         legal = ngrams.next_tokens([])
         legal = legal[(legal == ngrams.tokenizer.title) | ((legal < size) & _at(begins & says, legal))]
         best = legal[np.argsort(-first[legal], kind="stable")[: self.beams]].tolist()
