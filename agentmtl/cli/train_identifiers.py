@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal, cast
+from typing import Annotated
 
 import typer
 
@@ -65,7 +65,7 @@ def identifiers(
     files = model_files(settings_from(encoder=encoder).encoder)
     recipe = IdentifiersRecipe(
         epochs=epochs, ranking_epochs=ranking_epochs, ranked=ranked, rate=rate, seed=seed, limit=limit,
-        margin=margin, prompts=cast(Literal["discrete", "soft", "hybrid"], prompts),
+        margin=margin, prompts=prompts,
     )  # fmt: skip
     with watching_steps("training", quiet or as_json) as watch:
         card = train_identifiers(files, data, out, recipe, indexes, command_line(), watch)

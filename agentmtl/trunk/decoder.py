@@ -122,6 +122,12 @@ def decoder_module(words: Floats, prior: Floats, prompts: Read, shape: DecoderSh
             return x + self.drop(self.inner_out(inner)), (keys, values)
 
     class Decoder(torch.nn.Module):
+        words: torch.Tensor
+        prior: torch.Tensor
+        prompt_states: torch.Tensor
+        prompt_ids: torch.Tensor
+        prompt_mask: torch.Tensor
+
         def __init__(self) -> None:
             super().__init__()
             self.shape = shape
@@ -169,7 +175,8 @@ def decoder_module(words: Floats, prior: Floats, prompts: Read, shape: DecoderSh
                 parts.append(self.soft[levels])
                 masks.append(torch.ones(parts[-1].shape[:2], dtype=torch.bool, device=levels.device))
             every, mask = torch.cat(parts, 1), torch.cat(masks, 1)
-            held = tuple(block.remember(every) for block in self.blocks)
+            blocks: list[Any] = list(self.blocks)
+            held = tuple(block.remember(every) for block in blocks)
             return Memory(held, mask, self.copied(vectors), read.ids, read.mask.bool())
 
         def _vectors(self, states: torch.Tensor, ids: torch.Tensor) -> torch.Tensor:
@@ -216,13 +223,14 @@ def decoder_module(words: Floats, prior: Floats, prompts: Read, shape: DecoderSh
             query, prefix = rows[:, 0], rows[:, 1]
             given, bonus = self.out(hidden)[query, prefix], self._bonus(memory, hidden)[query, prefix]
             same = (memory.ids[query] == tokens[:, None]) & memory.copied[query]
-            found = (given * self.embed(tokens)).sum(-1) + self.prior[tokens]
+            found: torch.Tensor = (given * self.embed(tokens)).sum(-1) + self.prior[tokens]
             return found + (bonus * same.to(bonus.dtype)).sum(-1)
 
         def _bonus(self, memory: Memory, hidden: torch.Tensor) -> torch.Tensor:
             """(b, p, j): what a query token's likelihood gains by being in the query."""
             alike = self.copy(hidden) @ memory.vectors.transpose(1, 2) * wide**-0.5
-            return alike + self.copy_most(hidden)
+            gained: torch.Tensor = alike + self.copy_most(hidden)
+            return gained
 
     def _chosen(past: torch.Tensor, tokens: torch.Tensor, parents: torch.Tensor | None) -> torch.Tensor:
         if parents is None:

@@ -3,6 +3,7 @@
     QueryNgrams      the query's own n-grams
     RelevanceModel   the n-grams of the best hits so far; no weights needed
     LanguageModelKeys (in `decoding`)   a model's beam search under the corpus's constraint
+    TrainedKeys (in `trained`)   a decoder over the trunk: its beam search, and others' keys read by it
 
 A key has one live occurrence at least; one made of stop words alone is none.
 """

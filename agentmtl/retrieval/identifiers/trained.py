@@ -127,7 +127,10 @@ class TrainedKeys:
             beams = [(key, logp) for key, logp, _ in grown[: self.beams]]
             parents = torch.tensor([[parent for _, _, parent in grown[: self.beams]]])
             found |= dict(beams)
-        return {key: logp for key, logp in found.items() if key[0] != ngrams.tokenizer.title or len(key) > 1}
+        titled = ngrams.tokenizer.title
+        return {
+            key: logp for key, logp in found.items() if (len(key) > 1 if key[0] == titled else says[key[-1]])
+        }
 
     def _grown(
         self, memory: Memory, hidden: Any, beams: Sequence[tuple[Tokens, float]], ngrams: Ngrams
