@@ -12,6 +12,7 @@ from agentmtl.cli.output import (
     BackendFlag,
     EncoderFlag,
     JsonFlag,
+    ProposerFlag,
     QuietFlag,
     settings_from,
     watching,
@@ -25,11 +26,14 @@ def identifiers(
     indexes: Indexes = INDEXES / "eval",
     encoder: EncoderFlag = None,
     backend: BackendFlag = None,
+    proposer: ProposerFlag = None,
     split: Annotated[str, typer.Option("--split", help="Of a reading set: test or train.")] = "test",
     quiet: QuietFlag = False,
     as_json: JsonFlag = False,
 ) -> None:
     """What n-gram identifiers add to dense and lexical search, for sentences and for passages.
+
+    With --proposer, also what a trained decoder proposes, and each of its sources alone.
 
     Examples:
 
@@ -48,6 +52,7 @@ def identifiers(
             backend=settings.backend,
             split=split,
             limit=limit,
+            proposer=proposer,
             seed=seed,
             commands=(command_line(),),
             progress=watch,

@@ -33,6 +33,12 @@ JudgeFlag = Annotated[
     str,
     typer.Option("--judge", help="Reads the chains of several hops: auto, none, or the folder of a head."),
 ]
+ProposerFlag = Annotated[
+    str | None,
+    typer.Option(
+        "--proposer", metavar="DIR", help="A decoder that proposes identifiers (train identifiers)."
+    ),
+]
 ExpertFlag = Annotated[
     str, typer.Option("--expert", help="auto, reader, sentences, or the folder of a reader's head.")
 ]

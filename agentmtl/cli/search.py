@@ -12,6 +12,7 @@ from agentmtl.cli.output import (
     IndexFlag,
     JsonFlag,
     JudgeFlag,
+    ProposerFlag,
     bold,
     dim,
     emit,
@@ -26,6 +27,7 @@ from agentmtl.schema import LEVELS, SCHEMA_VERSION
 if TYPE_CHECKING:
     from agentmtl.retrieval.hits import Hits
     from agentmtl.retrieval.index import Index
+    from agentmtl.retrieval.retriever import Retriever
     from agentmtl.schema import Hit
     from agentmtl.trunk.encoder import Vectors
 
@@ -60,6 +62,7 @@ def search(
     distilled: Annotated[
         bool, typer.Option("--distilled", help="Encode the query by the head that the reranker taught.")
     ] = False,
+    proposer: ProposerFlag = None,
     judge: JudgeFlag = "none",
     explain: Annotated[
         bool, typer.Option("--explain", help="Show each channel's score and the matched words.")
@@ -84,9 +87,18 @@ def search(
         raise UsageError(
             "A distilled query serves dense and fused search.", "Leave --hops and --channel out."
         )
+    if proposer and (hops > 1 or distilled or channel in ("dense", "lexical")):
+        raise UsageError(
+            "A proposer serves the channel of identifiers and the fused one.",
+            "Leave --hops and --distilled out.",
+        )
     depth = max(settings.k, RERANKED) if rerank else settings.k
     if hops > 1 and level == "passage":
         found, trace = _by_hops(opened, query, hops, depth, task_where(where, task), judge, settings.backend)
+    elif proposer:
+        found = _proposed(opened, proposer).retrieve(
+            query, level=level, k=depth, where=task_where(where, task), channel=channel,  # type: ignore[arg-type]
+        )  # fmt: skip
     else:
         vector = _distilled(opened, query, settings.backend) if distilled else None
         found = opened.retrieve(query, task, level, depth, where, channel, hops, vector)  # type: ignore[arg-type]
@@ -123,6 +135,15 @@ def _distilled(opened: Index, query: str, backend: str) -> Vectors:
     rows = load_query_tower(opened.settings.encoder, backend=backend).encode([query])
     vector: Vectors = rows[0]
     return vector
+
+
+def _proposed(opened: Index, proposer: str) -> Retriever:
+    """A retriever whose identifiers a trained decoder proposes."""
+    from agentmtl.retrieval.identifiers.channel import Identifiers
+    from agentmtl.retrieval.identifiers.trained import trained_keys
+    from agentmtl.retrieval.retriever import Retriever
+
+    return Retriever(opened.snapshot, opened.encoder, None, Identifiers((trained_keys(proposer),)))
 
 
 def _open(index: str | None, level: str, channel: str, backend: str) -> Index:

@@ -7,7 +7,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from agentmtl.cli import train_bank, train_demonstrations, train_reward, train_segmenter, train_transfer
+from agentmtl.cli import (
+    train_bank,
+    train_demonstrations,
+    train_identifiers,
+    train_reward,
+    train_segmenter,
+    train_transfer,
+)
 from agentmtl.cli.evaluation_options import Indexes, command_line
 from agentmtl.cli.output import (
     INDEXES,
@@ -272,6 +279,7 @@ app.command("reward")(train_reward.reward)
 app.command("demonstrations")(train_demonstrations.demonstrations)
 app.command("bank")(train_bank.bank)
 app.command("segmenter")(train_segmenter.segmenter)
+app.command("identifiers")(train_identifiers.identifiers)
 
 
 @app.command("router")

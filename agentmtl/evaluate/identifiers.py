@@ -22,11 +22,13 @@ from agentmtl.evaluate.jsonl import read_records
 from agentmtl.evaluate.metrics import mrr_at, recall_at
 from agentmtl.evaluate.report import AnyReport, Report, combine, figures
 from agentmtl.index.batch import Progress
+from agentmtl.index.identifiers import Ngrams
 from agentmtl.ingest import split_sentences
 from agentmtl.retrieval.fusion import Fusion
 from agentmtl.retrieval.hits import Hits
 from agentmtl.retrieval.identifiers.channel import Identifiers
-from agentmtl.retrieval.identifiers.keys import QueryNgrams, RelevanceModel
+from agentmtl.retrieval.identifiers.keys import Context, Key, QueryNgrams, RelevanceModel
+from agentmtl.retrieval.identifiers.trained import TrainedKeys, trained_keys
 from agentmtl.retrieval.index import EncoderSpec, Index
 from agentmtl.retrieval.retriever import Channel, Retriever
 from agentmtl.schema import Level, Unit
@@ -35,6 +37,11 @@ from agentmtl.trunk.encoder import Vectors
 BENCHMARK = "identifiers"
 LEVELS: tuple[Level, ...] = ("sentence", "passage")
 ALL, PAIR = "dense+lexical+identifiers", "dense+lexical"
+DECODED = "dense+lexical+decoder"
+COMPARED = ((ALL, PAIR), ("identifiers", "lexical"), (PAIR, "dense"), (PAIR, "lexical"))
+DECODER_COMPARED = [
+    ("decoder", "identifiers-query"), ("decoder", "identifiers"), (DECODED, ALL), (DECODED, PAIR)
+]  # fmt: skip
 DEPTH = 100
 _MATCHED = 0.6  # of a gold sentence's characters, in a unit that counts as it: splitters differ
 
@@ -58,19 +65,30 @@ def evaluate_identifiers(
     split: str = "test",
     limit: int | None = None,
     seed: int = 0,
+    proposer: str | None = None,
     commands: Sequence[str] = (),
     progress: Progress = silent,
 ) -> AnyReport:
     """Each channel alone and fused, at sentence and at passage level: MRR@10 and recall@1, 5, 10.
 
     The third channel's weight is the default at sentence level and the same at passage level, so that the
-    table shows what the gate keeps out. Raises UsageError, IngestError and what building an index raises.
+    table shows what the gate keeps out. `proposer`: a trained decoder, whose keys take the place of the
+    query's n-grams in rows of their own; each of its sources alone too. Raises UsageError, IngestError and
+    what building an index raises.
     """
     found = find_sets(data)
     reports = [
         _evaluate(
-            read_set(folder, split), index_root, encoder, backend, limit, seed, tuple(commands), progress
-        )
+            read_set(folder, split),
+            index_root,
+            encoder,
+            backend,
+            limit,
+            seed,
+            proposer,
+            tuple(commands),
+            progress,
+        )  # fmt: skip
         for folder in found.sets
     ]
     return reports[0] if found.single else combine(BENCHMARK, str(data), seed, reports, found.skipped)
@@ -83,6 +101,7 @@ def _evaluate(
     backend: str,
     limit: int | None,
     seed: int,
+    proposer: str | None,
     commands: tuple[str, ...],
     progress: Progress,
 ) -> Report:
@@ -92,9 +111,13 @@ def _evaluate(
         raise IngestError(f"No question of {data.folder} has gold sentences.", "Give answers with a start.")
     index = index_for(data, root, encoder=encoder, backend=backend, progress=progress)
     index.add_stream()
+    trained = trained_keys(proposer) if proposer else None
+    methods, pairs = methods_of(index), list(COMPARED)
+    if trained:
+        methods, pairs = methods | decoder_methods(index, trained), pairs + DECODER_COMPARED
     columns: dict[str, dict[str, Floats]] = {}
     for level in LEVELS:
-        columns |= {f"{level}: {m}": c for m, c in measure(index, asked, level, methods_of(index)).items()}
+        columns |= {f"{level}: {m}": c for m, c in measure(index, asked, level, methods).items()}
     measured = {name: {metric: mean_of(c) for metric, c in cs.items()} for name, cs in columns.items()}
     compared = {
         f"{level}: {a} - {b}": {
@@ -102,7 +125,7 @@ def _evaluate(
             for m in columns[f"{level}: {a}"]
         }
         for level in LEVELS
-        for a, b in ((ALL, PAIR), ("identifiers", "lexical"), (PAIR, "dense"), (PAIR, "lexical"))
+        for a, b in pairs
     }
     return Report(
         BENCHMARK, data.name, len(asked), seed, figures(measured, seed), f"sentence: {ALL}",
@@ -172,6 +195,38 @@ def methods_of(index: Index) -> dict[str, tuple[Retriever, Channel]]:
         PAIR: (Retriever(snapshot, encoder, pair), "fused"),
         ALL: (Retriever(snapshot, encoder, every), "fused"),
     }
+
+
+def decoder_methods(index: Index, trained: TrainedKeys) -> dict[str, tuple[Retriever, Channel]]:
+    """The rows of a trained decoder: its channel, the fusion with it, and its sources one at a time."""
+    weight = max(Fusion().identifiers.values(), default=0.0)
+    every = Fusion(identifiers=dict.fromkeys(LEVELS, weight))
+    alone = {
+        "decoder-query": replace(trained, found=0, beams=0),
+        "decoder-hits": replace(trained, query=0, found=2, beams=0),
+        "decoder-beam": replace(trained, query=0, found=0),
+    }
+    channel: Channel = "identifiers"
+    rows = {name: _Remembering(keys) for name, keys in {"decoder": trained, **alone}.items()}
+    found: dict[str, tuple[Retriever, Channel]] = {
+        name: (Retriever(index.snapshot, index.encoder, every, Identifiers((keys,))), channel)
+        for name, keys in rows.items()
+    }
+    return {**found, DECODED: (found["decoder"][0], "fused")}
+
+
+class _Remembering:
+    """Proposes once for the same query, level and hits: the channel and the fusion ask for the same."""
+
+    def __init__(self, keys: TrainedKeys) -> None:
+        self._keys, self.name = keys, keys.name
+        self._known: dict[tuple[object, ...], list[Key]] = {}
+
+    def propose(self, query: str, ngrams: Ngrams, context: Context) -> list[Key]:
+        key = query, context.level, tuple(context.hits[: self._keys.hits])
+        if key not in self._known:
+            self._known[key] = self._keys.propose(query, ngrams, context)
+        return self._known[key]
 
 
 def measure(

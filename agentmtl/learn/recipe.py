@@ -14,7 +14,7 @@ import numpy as np
 from agentmtl.errors import UsageError
 from agentmtl.evaluate.datasets import kind_of, read_multihop, read_reading
 from agentmtl.evaluate.plot import plot_curves
-from agentmtl.evaluate.reading_examples import is_dev
+from agentmtl.evaluate.reading_examples import DEV_SHARE, is_dev
 from agentmtl.learn.training import Progress, TrainSettings
 from agentmtl.trunk.head_module import (
     adapters_of,
@@ -119,7 +119,7 @@ def head_of(
         scale=recipe.scale, max_length=recipe.max_length, layers=recipe.layers, first_only=module.first_only,
         outputs={name: len(bias) for name, (_, bias) in outputs.items()}, recipe=asdict(recipe),
         data={**before, **data}, command=command, seed=recipe.seed,
-        metrics={"dev": rounded(metrics), "training": {"seconds": round(progress.seconds), **_machine()}},
+        metrics={"dev": rounded(metrics), "training": {"seconds": round(progress.seconds), **machine()}},
         calibration=dict(calibration or {}),
     )  # fmt: skip
     whole = recipe.whole and recipe.rank
@@ -144,7 +144,8 @@ def average(start: Head, head: Head, keep: float) -> Head:
     return Head(head.card, adapters, outputs)
 
 
-def _machine() -> dict[str, Any]:
+def machine() -> dict[str, Any]:
+    """What a run was made on, for the card."""
     import torch
 
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else f"{platform.machine()} CPU"
@@ -171,15 +172,18 @@ class Split(Generic[T]):
     sets: dict[str, Any]
 
 
-def split_sets(found: Iterable[tuple[Path, Sequence[T]]], group: Callable[[T], str]) -> Split[T]:
-    """What was found in each folder, on the two sides; what is of one group stays together.
+def split_sets(
+    found: Iterable[tuple[Path, Sequence[T]]], group: Callable[[T], str], share: float = DEV_SHARE
+) -> Split[T]:
+    """What was found in each folder, on the two sides; what is of one group stays together. `share`: of the
+    groups, that are for dev.
 
     Raises UsageError where one side is empty.
     """
     train, dev, sets = list[T](), list[T](), dict[str, Any]()
     for folder, items in found:
-        held = [item for item in items if is_dev(group(item))]
-        train += [item for item in items if not is_dev(group(item))]
+        held = [item for item in items if is_dev(group(item), share)]
+        train += [item for item in items if not is_dev(group(item), share)]
         dev += held
         sets[folder.name] = describe(folder, len(items) - len(held), len(held))
     if not train or not dev:

@@ -16,10 +16,11 @@ Value = Any  # a plain or a numpy number
 def greedy_cover(
     rows: Array, units: Value, tokens: Array, lengths: Array, weights: Array, beta: Value
 ) -> tuple[Array, Array]:
-    """(scores (units,), whether each row counted). `rows` (m, 4): unit, key, segment, token; ordered by
-    unit, and within it by key, the heaviest first. `tokens` (k, longest), padded; `lengths` (k,)."""
+    """(scores (units,), the share of its key's weight that each row brought). `rows` (m, 4): unit, key,
+    segment, token; ordered by unit, and within it by key, the heaviest first. `tokens` (k, longest), padded;
+    `lengths` (k,)."""
     scores = np.zeros(units)
-    counted = np.zeros(len(rows), np.bool_)
+    shares = np.zeros(len(rows))
     begin = 0
     while begin < len(rows):
         unit = rows[begin, 0]
@@ -61,9 +62,9 @@ def greedy_cover(
                     fresh += 1
                     seen[size] = token
                     size += 1
-            scores[unit] += (1.0 - beta + beta * fresh / distinct) * weights[key]
-            counted[i] = True
+            shares[i] = 1.0 - beta + beta * fresh / distinct
+            scores[unit] += shares[i] * weights[key]
             taken[spans, 0], taken[spans, 1] = at, at + lengths[key]
             spans += 1
         begin = end
-    return scores, counted
+    return scores, shares

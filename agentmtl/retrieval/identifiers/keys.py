@@ -3,6 +3,7 @@
     QueryNgrams      the query's own n-grams
     RelevanceModel   the n-grams of the best hits so far; no weights needed
     LanguageModelKeys (in `decoding`)   a model's beam search under the corpus's constraint
+    TrainedKeys (in `trained`)   a decoder over the trunk: its beam search, and others' keys read by it
 
 A key has one live occurrence at least; one made of stop words alone is none.
 """
@@ -12,13 +13,19 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from math import exp, log
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
-from agentmtl.index.identifiers import Ngrams
+import numpy as np
+from numpy.typing import NDArray
+
+from agentmtl.index.identifiers import Ngrams, StreamTokenizer
 from agentmtl.index.snapshot import Address
 from agentmtl.index.tokens import words
 from agentmtl.schema import Level
+
+Flags: TypeAlias = NDArray[np.bool_]
 
 LONGEST = 2  # tokens of a key that no model proposes
 MAX_KEYS = 300  # of one proposer, the likeliest first
@@ -115,6 +122,15 @@ def kept_keys(likely: dict[tuple[int, ...], float], ngrams: Ngrams, limit: int =
     said = [gram for gram in ordered if says_something(gram, ngrams)][:limit]
     counts = ngrams.counts(said).tolist()
     return [Key(gram, log(likely[gram])) for gram, count in zip(said, counts, strict=True) if count]
+
+
+@lru_cache(maxsize=8)
+def token_kinds(tokenizer: StreamTokenizer) -> tuple[Flags, Flags]:
+    """(whether each token of the vocabulary begins a word, whether it is more than a stop word or a mark)."""
+    spelt = [tokenizer.decode([token]) for token in range(tokenizer.vocabulary)]
+    begins = np.array([not text.startswith("##") for text in spelt])
+    says = np.array([any(word not in STOP_WORDS for word in words(text)) for text in spelt])
+    return begins, says
 
 
 def says_something(gram: Sequence[int], ngrams: Ngrams) -> bool:

@@ -187,10 +187,8 @@ def _greedy(
     for row, key in zip(tokens, keys, strict=True):
         row[: len(key.tokens)] = key.tokens
     lengths = np.array([len(key.tokens) for key in keys], np.int64)
-    scores, counted = greedy_cover(
-        events.rows, len(events.addresses), tokens, lengths, weights, settings.beta
-    )
-    return scores, counted
+    scores, shares = greedy_cover(events.rows, len(events.addresses), tokens, lengths, weights, settings.beta)
+    return scores, shares > 0
 
 
 def _nothing(used: tuple[Key, ...], counts: Numbers, weights: Floats) -> Scored:
