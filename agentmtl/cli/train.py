@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from agentmtl.cli import train_demonstrations, train_reward, train_transfer
+from agentmtl.cli import train_demonstrations, train_encoder, train_reward, train_transfer
 from agentmtl.cli.evaluation_options import Indexes, command_line
 from agentmtl.cli.output import (
     INDEXES,
@@ -270,6 +270,7 @@ def queries(
 app.command("transfer")(train_transfer.transfer)
 app.command("reward")(train_reward.reward)
 app.command("demonstrations")(train_demonstrations.demonstrations)
+app.command("encoder")(train_encoder.encoder)
 
 
 @app.command("router")

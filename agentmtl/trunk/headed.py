@@ -1,10 +1,12 @@
 """Texts embedded by a head: whose vectors come from the trunk as training has bent it.
 
-A `HeadedEncoder` is an encoder like any other, but that labelled examples (`side="demonstration"`), and what
-they are searched with, are embedded by a head that learned which examples help with which inputs
-(`agentmtl train demonstrations`). Documents, passages and questions keep the trunk's own vectors, so that one
-index holds both. Its name is the trunk's and the head's: "default+demonstrations" for the head that comes
-with the package, "default+heads/mine" for one of a folder.
+A `HeadedEncoder` is an encoder like any other, but that a head embeds for it. Most heads are for labelled
+examples (`side="demonstration"`), and what they are searched with: they learned which examples help with
+which inputs (`agentmtl train demonstrations`); documents, passages and questions keep the trunk's own vectors,
+so that one index holds both. A head whose card says `"sides": "all"` (`agentmtl train encoder`) embeds every
+text, which makes it another encoder altogether: its identity is not the trunk's, and neither are its indexes.
+Its name is the trunk's and the head's: "default+demonstrations" for the head that comes with the package,
+"default+heads/mine" for one of a folder.
 """
 
 from __future__ import annotations
@@ -23,6 +25,7 @@ from agentmtl.trunk.heads import TENSORS, shipped_head
 
 VECTOR = "vector"  # the output of heads that embed: a vector a token, of which the mean is a text's
 BETWEEN = "+"  # a trunk's name and a head's
+SIDES, ALL = "sides", "all"  # of a head's card: that it embeds every text
 _TINY = 1e-9
 _AT_ONCE = 512  # texts whose tokens' vectors are held at the same time
 
@@ -46,12 +49,14 @@ class HeadedEncoder:
         self._network.head.check_output(VECTOR)
         self._network.head.check_trunk(trunk.identity)
         digest = hashlib.sha256((head / TENSORS).read_bytes()).hexdigest()
-        instructed = bool(self._network.head.card.calibration.get("instruct", False))
-        self._identity = replace(
-            trunk.identity,
-            name=BETWEEN.join((trunk.identity.name, _name_of(head))),
-            demonstrations=f"{'instructed ' if instructed else ''}sha256:{digest}",
-        )
+        card = self._network.head.card
+        self._whole = card.calibration.get(SIDES) == ALL
+        named = replace(trunk.identity, name=BETWEEN.join((trunk.identity.name, _name_of(head))))
+        if self._whole:
+            self._identity = replace(named, max_length=card.max_length, texts=f"sha256:{digest}")
+        else:
+            instructed = "instructed " if card.calibration.get("instruct", False) else ""
+            self._identity = replace(named, demonstrations=f"{instructed}sha256:{digest}")
 
     @property
     def identity(self) -> EncoderIdentity:
@@ -59,7 +64,7 @@ class HeadedEncoder:
 
     def encode(self, texts: Sequence[str], side: Side = "document") -> Vectors:
         """Vectors (len(texts), dimension), float32. Raises EncoderError where trunk or head cannot run."""
-        if side != "demonstration":
+        if side != "demonstration" and not self._whole:
             return self._trunk.encode(texts, side)
         if not texts:
             return np.empty((0, self._identity.dimension), np.float32)
