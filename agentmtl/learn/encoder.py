@@ -1,7 +1,7 @@
 """Trains an encoder for retrieval, for similarity, or for both at once: batches of one task and one set.
 
-The losses are those of CoDiEmb (`agentmtl.learn.encoder_losses`); each set gives as many batches as it has full
-ones, and all are shuffled, so that updates are shared out and not losses weighed (arXiv 2508.11442).
+The losses are those of CoDiEmb (`agentmtl.learn.encoder_losses`); each set gives as many batches as it has
+full ones, and all are shuffled, so that updates are shared out and not losses weighed (arXiv 2508.11442).
 """
 
 from __future__ import annotations

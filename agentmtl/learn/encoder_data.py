@@ -86,8 +86,8 @@ def is_pairs(folder: Path) -> bool:
 def gather(folders: Sequence[Path], indexes: Path, limit: int, seed: int, encoder: str) -> EncoderData:
     """All sets, read, mined and split: a fifth is held out, half of it to choose by and half as a probe.
 
-    `limit`: questions of each set, pairs of each of the sets within a set of pairs; 0 for all. Raises UsageError
-    for a folder of neither form or where nothing is left to learn from.
+    `limit`: questions of each set, pairs of each of the sets within a set of pairs; 0 for all. Raises
+    UsageError for a folder of neither form or where nothing is left to learn from.
     """
     asked, graded, sets = list[Asked](), list[Graded](), dict[str, Any]()
     for folder in folders:
@@ -132,7 +132,9 @@ def read_pairs(path: Path, limit: int = 0, seed: int = 0) -> Iterator[Graded]:
     """Graded pairs; `limit` of each set, drawn with the seed. Raises IngestError for a bad line."""
     by_set: dict[str, list[Graded]] = {}
     for record in read_records(path):
-        one = Graded(record.text("set", path.parent.name), record.text("a"), record.text("b"), record.number("score"))
+        one = Graded(
+            record.text("set", path.parent.name), record.text("a"), record.text("b"), record.number("score")
+        )
         by_set.setdefault(one.set, []).append(one)
     for found in by_set.values():
         yield from sample(found, limit or None, seed)

@@ -1,7 +1,7 @@
 """The losses of an encoder for retrieval (IR) and for similarity (STS): CoDiEmb, arXiv 2508.11442.
 
-Vectors are of unit length, so that inner products are cosines. Retrieval: multi-positive InfoNCE. Similarity, of
-cosines s and gold grades y of a batch:
+Vectors are of unit length, so that inner products are cosines. Retrieval: multi-positive InfoNCE.
+Similarity, of cosines s and gold grades y of a batch:
 
     L_STS = L_NCE + 2 · (1 − Pearson(s, y)) + .5 · L_PRO + 5 · L_RankKL
 """
@@ -30,16 +30,18 @@ def ir_loss(
 ) -> torch.Tensor:
     """Multi-positive InfoNCE, of queries (n, d), positives (n, P, d) and negatives (n, K, d).
 
-    For each slot of the positives apart, a query's logits are those of its own positive, its own negatives, and of
-    every other query's positive of that slot and negatives; so positives of one query are never each other's
-    negatives. The mean over slots and queries. `wrong` (n, n, P + K): whether row j's text is a wrong answer to
-    query i; a passage that several questions share is none.
+    For each slot of the positives apart, a query's logits are those of its own positive, its own negatives,
+    and of every other query's positive of that slot and negatives; so positives of one query are never each
+    other's negatives. The mean over slots and queries. `wrong` (n, n, P + K): whether row j's text is a
+    wrong answer to query i; a passage that several questions share is none.
     """
     import torch
 
     n, slots = positives.shape[:2]
     taken = wrong[:, :, slots:].reshape(n, -1)
-    others = (queries @ negatives.reshape(-1, negatives.shape[-1]).T / temperature).masked_fill(~taken, _NEVER)
+    others = (queries @ negatives.reshape(-1, negatives.shape[-1]).T / temperature).masked_fill(
+        ~taken, _NEVER
+    )
     own = torch.eye(n, dtype=torch.bool, device=queries.device)
     target = torch.arange(n, device=queries.device)
     losses = []
@@ -90,7 +92,8 @@ def pro_loss(
     scores: torch.Tensor, grades: torch.Tensor, temperature: float = RANK_TEMPERATURE
 ) -> torch.Tensor:
     """Each pair k preferred to all of lower grade: the mean over k of
-    −log softmax([w_k s_k/τ, {w_j s_j/τ}])_k, w_j = y_k − y_j, w_k = max_j w_j. 0 where all grades are equal."""
+    −log softmax([w_k s_k/τ, {w_j s_j/τ}])_k, w_j = y_k − y_j, w_k = max_j w_j. 0 where all grades are
+    equal."""
     import torch
 
     apart = grades[:, None] - grades[None]  # (k, j)

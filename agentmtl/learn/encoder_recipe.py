@@ -1,8 +1,8 @@
 """The recipe of an encoder: sets in, a head a task, the heads merged, the best of them out.
 
-In the folder that is given: `ir`, `sts` (each trained alone), `joint` (one adapter on both), `plain`, `delta` and
-`positioned` (both merged, `agentmtl.learn.merging`), each a head; the folder itself is the merged head that is
-best on dev, or the only one where there is one task.
+In the folder that is given: `ir`, `sts` (each trained alone), `joint` (one adapter on both), `plain`,
+`delta` and `positioned` (both merged, `agentmtl.learn.merging`), each a head; the folder itself is the
+merged head that is best on dev, or the only one where there is one task.
 """
 
 from __future__ import annotations
@@ -58,9 +58,9 @@ AnyTask = IrTask | StsTask | BothTask
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EncoderRecipe(AdapterRecipe):
-    """`tokens` of a text in training; `max_length` is what the head reads of one afterwards. `limit`: questions
-    of each set, pairs of each set of pairs. `batch`: questions; `pairs`: graded pairs. `middle`: the InfoNCE of
-    similarity reads the middle layer. `power`, `steps`: of the merging."""
+    """`tokens` of a text in training; `max_length` is what the head reads of one afterwards. `limit`:
+    questions of each set, pairs of each set of pairs. `batch`: questions; `pairs`: graded pairs. `middle`:
+    the InfoNCE of similarity reads the middle layer. `power`, `steps`: of the merging."""
 
     rank: int = 32
     max_length: int = 256

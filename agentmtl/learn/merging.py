@@ -1,10 +1,10 @@
 """Merges heads that embed into one: what each changed in the trunk, weighed, added, and cut to a rank again.
 
     plain         the mean of the changes (a model soup)
-    delta         λ_k = δ_k^p / Σ_j δ_j^p for every single weight, δ_k = |θ_k − θ_0| plus its mean over the tensor
+    delta         λ_k = δ_k^p / Σ_j δ_j^p for every single weight, δ_k = |θ_k − θ_0| plus its tensor's mean
                   (delta-guided fusion of CoDiEmb, arXiv 2508.11442; p = 0 is the plain mean)
-    positioned    θ_0 + s · Σ_i softmax(w)_i τ_i, (w, s) by gradient descent on a small balanced probe set, all else
-                  fixed (Self Positioning, arXiv 2410.15035)
+    positioned    θ_0 + s · Σ_i softmax(w)_i τ_i, (w, s) by gradient descent on a small balanced probe
+                  set, all else fixed (Self Positioning, arXiv 2410.15035)
 
 All heads began at the trunk with an output that changes nothing, which is θ_0.
 """
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from agentmtl.learn.training import TrainTask
 
 POWER = 1.0
-STEPS = 30
+STEPS = 12
 RATE = 0.1
 _WEIGHT, _BIAS = "output.weight", "output.bias"
 _TINY = 1e-12
@@ -57,7 +57,8 @@ def weighted(changes: Sequence[Change], position: Position) -> dict[str, Tensor]
     """scale · Σ share · change; plain averaging where shares are equal and the scale is 1."""
     return {
         name: np.asarray(
-            position.scale * sum(w * c[name] for w, c in zip(position.shares, changes, strict=True)), np.float32
+            position.scale * sum(w * c[name] for w, c in zip(position.shares, changes, strict=True)),
+            np.float32,
         )
         for name in changes[0]
     }
@@ -104,8 +105,8 @@ def position(
 ) -> Position:
     """Where between the heads, and how far out, the probe's loss is least: (w, s) from (0, 1) by Adam.
 
-    Each step takes a batch of every task; a task's loss counts relative to the trunk's own on its first batch, so
-    that neither task outweighs the other. Raises EncoderError where the trunk does not load.
+    Each step takes a batch of every task; a task's loss counts relative to the trunk's own on its first
+    batch, so that neither task outweighs the other. Raises EncoderError where the trunk does not load.
     """
     import torch
 

@@ -39,8 +39,8 @@ def load_query_tower(
 ) -> QueryTower:
     """The query tower of a head's folder, or the one that comes with the package, for indexes of `encoder`.
 
-    Raises UsageError where none does, EncoderError for a head of another trunk than the index's encoder, or where a
-    head embeds that index's documents.
+    Raises UsageError where none does, EncoderError for a head of another trunk than the index's encoder, or
+    where a head embeds that index's documents.
     """
     head = folder or shipped_head("queries")
     if head is None:

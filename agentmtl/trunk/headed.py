@@ -2,11 +2,11 @@
 
 A `HeadedEncoder` is an encoder like any other, but that a head embeds for it. Most heads are for labelled
 examples (`side="demonstration"`), and what they are searched with: they learned which examples help with
-which inputs (`agentmtl train demonstrations`); documents, passages and questions keep the trunk's own vectors,
-so that one index holds both. A head whose card says `"sides": "all"` (`agentmtl train encoder`) embeds every
-text, which makes it another encoder altogether: its identity is not the trunk's, and neither are its indexes.
-Its name is the trunk's and the head's: "default+demonstrations" for the head that comes with the package,
-"default+heads/mine" for one of a folder.
+which inputs (`agentmtl train demonstrations`); documents, passages and questions keep the trunk's own
+vectors, so that one index holds both. A head whose card says `"sides": "all"` (`agentmtl train encoder`)
+embeds every text, which makes it another encoder altogether: its identity is not the trunk's, and neither
+are its indexes. Its name is the trunk's and the head's: "default+demonstrations" for the head that comes
+with the package, "default+heads/mine" for one of a folder.
 """
 
 from __future__ import annotations

@@ -106,7 +106,9 @@ def test_pairs_that_are_alike_find_each_other(grades: list[float], seed: int) ->
     a, b = unit(len(grades), 5, seed=seed), unit(len(grades), 5, seed=seed + 1)
     kept = [n for n, grade in enumerate(grades) if grade >= 1]
     parts = [
-        -log_softmax([float(a[i] @ b[j]) / 0.5 for j in kept], at) for at, i in enumerate(kept) if len(kept) > 1
+        -log_softmax([float(a[i] @ b[j]) / 0.5 for j in kept], at)
+        for at, i in enumerate(kept)
+        if len(kept) > 1
     ]
     y = torch.tensor(grades, dtype=torch.float64)
     first, second = torch.from_numpy(a), torch.from_numpy(b)
@@ -202,7 +204,8 @@ def test_one_head_alone_is_merged_into_itself(tmp_path: Path) -> None:
 
 
 def test_positions_go_to_the_head_that_the_probe_likes(tmp_path: Path) -> None:
-    """Of two heads one is what the probe asks for; only the coefficients move, and the same way every time."""
+    """Of two heads one is what the probe asks for; only the coefficients move, and the same way every
+    time."""
     import torch
 
     files = tiny_trunk(tmp_path / "trunk")
