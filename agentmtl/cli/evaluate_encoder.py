@@ -55,7 +55,7 @@ def encoder(
             backend=settings.backend,
             limit=limit,
             seed=seed,
-            cache=indexes / "vectors",
+            cache=indexes,
             commands=(command_line(),),
             watch=watch,
         )

@@ -52,6 +52,9 @@ def encoder(
     rank: Annotated[int, typer.Option(min=1, help="Of the adapters.")] = 32,
     rate: Annotated[float, typer.Option(help="The highest learning rate.")] = 5e-4,
     tokens: Annotated[int, typer.Option(min=8, help="Of a text that are read in training.")] = 64,
+    frozen: Annotated[
+        bool, typer.Option("--frozen", help="Train only a layer over the trunk: minutes, not hours.")
+    ] = False,
     seed: Annotated[int, typer.Option("--seed", help="Of everything drawn.")] = 0,
     indexes: Indexes = INDEXES / "eval",
     encoder: EncoderFlag = None,
@@ -77,13 +80,13 @@ def encoder(
     with watching_steps("training", quiet or as_json) as watch:
         if adapt_to:
             head = _adapt(
-                adapt_to, out, watch, rank=rank, rate=rate, epochs=epochs, tokens=tokens, seed=seed,
-                cycles=cycles, queries=queries, teacher=teacher,
+                adapt_to, out, indexes, watch, rank=rank, rate=rate, epochs=epochs, tokens=tokens, seed=seed,
+                cycles=cycles, queries=queries, teacher=teacher, frozen=frozen,
             )  # fmt: skip
         else:
             head = _train(
                 data or [], out, indexes, encoder, watch, rank=rank, rate=rate, epochs=epochs, limit=limit,
-                tokens=tokens, seed=seed,
+                tokens=tokens, seed=seed, frozen=frozen,
             )  # fmt: skip
     if as_json:
         emit({"schema": SCHEMA_VERSION, "out": str(out), "card": head.card.to_json()})
@@ -104,18 +107,22 @@ def _train(
     limit: int,
     tokens: int,
     seed: int,
+    frozen: bool,
 ) -> Head:
     from agentmtl.learn.encoder_recipe import EncoderRecipe, train_encoder
     from agentmtl.trunk.loading import model_files
 
     files = model_files(settings_from(encoder=encoder).encoder)
-    recipe = EncoderRecipe(rank=rank, rate=rate, epochs=epochs, limit=limit, tokens=tokens, seed=seed)
+    recipe = EncoderRecipe(
+        rank=rank, rate=rate, epochs=epochs, limit=limit, tokens=tokens, seed=seed, frozen=frozen
+    )
     return train_encoder(files, data, out, recipe, indexes, command_line(), watch)
 
 
 def _adapt(
     index: str,
     out: Path,
+    indexes: Path,
     watch: Watch,
     *,
     rank: int,
@@ -126,12 +133,14 @@ def _adapt(
     cycles: int,
     queries: int,
     teacher: str,
+    frozen: bool,
 ) -> Head:
     from agentmtl.learn.adapting_recipe import AdaptRecipe, adapt_encoder
     from agentmtl.retrieval.index import Index
 
     recipe = AdaptRecipe(
         rank=rank, rate=rate, epochs=epochs, tokens=tokens, seed=seed, cycles=cycles, queries=queries,
-        teacher=teacher,
+        teacher=teacher, frozen=frozen,
     )  # fmt: skip
-    return adapt_encoder(Index.open(index_folder(index)), out, recipe, command_line(), watch)
+    opened = Index.open(index_folder(index))
+    return adapt_encoder(opened, out, recipe, indexes, command_line(), watch)

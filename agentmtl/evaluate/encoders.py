@@ -34,7 +34,10 @@ from agentmtl.evaluate.reading_examples import headed
 from agentmtl.evaluate.report import Report, SetsReport, combine, figures
 from agentmtl.trunk import load_encoder
 from agentmtl.trunk.encoder import Encoder, Side, Vectors
-from agentmtl.trunk.headed import BETWEEN
+from agentmtl.trunk.headed import BETWEEN, VECTOR, normalised
+from agentmtl.trunk.heads import load_head
+from agentmtl.trunk.loading import model_files
+from agentmtl.trunk.means import TokenMeans
 
 BENCHMARK = "encoder"
 TRUNK = "trunk"
@@ -90,16 +93,19 @@ def evaluate_encoders(
     forms or a head that does not embed every text; EncoderError.
     """
     encoders = _encoders(encoder, heads, backend)
+    coders = {
+        name: _coder(one, head, cache, backend, watch)
+        for (name, one), head in zip(encoders.items(), [None, *heads], strict=True)
+    }
     reports = []
     for folder in folders:
         started = time.perf_counter()
         data = _read(folder, limit, seed)
-        coded = {name: _cached(one, cache, watch) for name, one in encoders.items()}
         if isinstance(data, _Graded):
-            measured, compared = _correlated(data, coded)
+            measured, compared = _correlated(data, coders)
             count = len(data.a)
         else:
-            measured, compared = _ranked(data, coded)
+            measured, compared = _ranked(data, coders)
             count = len(data.questions)
         reports.append(
             Report(
@@ -274,8 +280,15 @@ def _of_columns(grades: Floats, scores: Floats, minus: Floats | None = None) -> 
 # --- vectors ------------------------------------------------------------------------------------------
 
 
-def _cached(encoder: Encoder, cache: Path | None, watch: Callable[[int], None]) -> Encode:
-    """The encoder, its vectors kept in a folder."""
+def _coder(
+    encoder: Encoder, head: Path | None, cache: Path | None, backend: str, watch: Callable[[int], None]
+) -> Encode:
+    """The encoder, its vectors kept in a folder; heads without adapters share what the trunk read."""
+    made = load_head(head) if head is not None else None
+    if made is not None and not made.adapters and cache is not None:
+        files = model_files(made.card.trunk_name)
+        means, (weight, bias) = TokenMeans(files, cache, made.card.max_length, backend), made.outputs[VECTOR]
+        return lambda texts, side: normalised(means.of(texts) @ weight.T + bias)
 
     def encode(texts: Sequence[str], side: Side) -> Vectors:
         path = cache / f"vectors-{_key(encoder, texts, side)}.npy" if cache else None
@@ -294,7 +307,7 @@ def _cached(encoder: Encoder, cache: Path | None, watch: Callable[[int], None]) 
 
 def _key(encoder: Encoder, texts: Sequence[str], side: Side) -> str:
     identity = encoder.identity
-    digest = hashlib.sha256(f"{identity.weights} {identity.texts} {identity.max_length} {side}".encode())
+    digest = hashlib.sha256(f"{identity.space} {identity.max_length} {side}".encode())
     for text in texts:
         digest.update(text.encode("utf-8", "replace") + b"\0")
     return digest.hexdigest()[:16]

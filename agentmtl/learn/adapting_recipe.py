@@ -20,6 +20,7 @@ from agentmtl.learn.adapting import Listed, PairsTask, SoftTask, lexical_rows, m
 from agentmtl.learn.distil import as_the_trunk, check_mean_pooled
 from agentmtl.learn.encoder import vectors_of
 from agentmtl.learn.encoder_recipe import FROZEN, TASK
+from agentmtl.learn.frozen import means_module
 from agentmtl.learn.pseudo_queries import Pseudo, PseudoQueries
 from agentmtl.learn.recipe import (
     REPORT,
@@ -37,8 +38,9 @@ from agentmtl.retrieval.index import Index
 from agentmtl.retrieval.rerank import OUTPUTS, headed, pair_scores
 from agentmtl.trunk.head_network import open_head
 from agentmtl.trunk.headed import ALL, SIDES, VECTOR
-from agentmtl.trunk.heads import Head, save_head
+from agentmtl.trunk.heads import Head, load_head, save_head
 from agentmtl.trunk.loading import model_files
+from agentmtl.trunk.means import TokenMeans
 from agentmtl.trunk.model_files import ModelFiles
 from agentmtl.trunk.pairs import PairCutter
 
@@ -49,7 +51,8 @@ POOL = 4_000  # passages that held-out queries are asked among, at most
 class AdaptRecipe(AdapterRecipe):
     """`queries` are made from the corpus and learned from, `held` held out. `tokens` of a text in training,
     and of each half of a pair. `teacher`: the folder of a reranker that labels; "": a cross-encoder of each
-    cycle's own. `cross_epochs`: of the latter."""
+    cycle's own. `cross_epochs`: of the latter. `frozen`: only the layer over the trunk's token
+    means learns, and without a teacher labels are the bi-encoder's own."""
 
     rank: int = 32
     max_length: int = 256
@@ -62,6 +65,7 @@ class AdaptRecipe(AdapterRecipe):
     held: int = 200
     cross_epochs: int = 1
     teacher: str = ""
+    frozen: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +91,7 @@ class _Adapting:
     data: dict[str, Any]
     command: str
     watch: Watch
+    means: TokenMeans | None
 
     def bi_task(self, lists: Sequence[Listed]) -> SoftTask:
         cutter = PairCutter(self.files, self.recipe.tokens)
@@ -95,6 +100,9 @@ class _Adapting:
         )
 
     def bi_module(self, start: str) -> Any:
+        if self.means is not None:
+            head = load_head(Path(start)) if start else None
+            return means_module(self.means, self.files.identity.dimension, head)
         recipe = replace(self.recipe, start=start)
         return as_the_trunk_unless(
             start, module_for(self.files, {VECTOR: self.files.identity.dimension}, recipe)
@@ -106,6 +114,8 @@ class _Adapting:
         lists, held = self.labelled(self.bi_module(start))
         if recipe.teacher:
             taught = _taught(lists, self.corpus.texts, Path(recipe.teacher))
+        elif self.means is not None:
+            taught = lists
         else:
             taught = self.crossed(place / "cross", start, lists, held)
         module, task = self.bi_module(start), self.bi_task(taught)
@@ -150,9 +160,10 @@ def as_the_trunk_unless(start: str, module: Any) -> Any:
 
 
 def adapt_encoder(
-    index: Index, out: Path, recipe: AdaptRecipe, command: str = "", watch: Watch = unwatched
+    index: Index, out: Path, recipe: AdaptRecipe, means: Path, command: str = "", watch: Watch = unwatched
 ) -> Head:
-    """Adapt the index's encoder to its passages in `out` (a run that was killed goes on there).
+    """Adapt the index's encoder to its passages in `out` (a run that was killed goes on there). `means`:
+    where what a frozen trunk read is kept.
 
     Raises UsageError where the index has too few passages, its encoder is no mean-pooled trunk or has a head
     already, or `out` holds another run; EncoderError without a model or peft.
@@ -181,7 +192,8 @@ def adapt_encoder(
         }
     }  # fmt: skip
     pool = _pool(len(corpus.texts), held, recipe.seed)
-    run = _Adapting(files, corpus, learned, held, pool, out, recipe, data, command, watch)
+    read = TokenMeans(files, means, recipe.max_length) if recipe.frozen else None
+    run = _Adapting(files, corpus, learned, held, pool, out, recipe, data, command, watch, read)
     with torch.inference_mode():
         scores = {FROZEN: run.bi_task([]).evaluate(run.bi_module("").eval())["score"]}
     heads: list[Head] = []

@@ -119,8 +119,8 @@ class StsTask:
         last, middle = encoded(module, self._cutter, texts, self._middle)
         with torch.autocast(last.device.type, enabled=False):
             grades = torch.tensor([one.grade for one in pairs], device=last.device)
-            a, b = last.split(len(pairs))
-            return sts_loss(a, b, middle.split(len(pairs)), grades)
+            n = len(pairs)
+            return sts_loss(last[:n], last[n:], (middle[:n], middle[n:]), grades)
 
     def evaluate(self, module: torch.nn.Module) -> dict[str, float]:
         """Spearman's correlation, the mean over the sets, as "score"."""
@@ -219,6 +219,11 @@ def vectors_of(module: Any, cutter: PairCutter, texts: Sequence[str]) -> Vectors
 def _read(
     module: Any, cutter: PairCutter, texts: Sequence[str], middle: bool
 ) -> tuple[torch.Tensor, torch.Tensor]:
+    import torch
+
+    if getattr(module, "means", None) is not None:  # the trunk is frozen: see agentmtl.learn.frozen
+        rows = torch.nn.functional.normalize(module(torch.from_numpy(module.means.of(texts)))[VECTOR], dim=1)
+        return rows, rows
     windows = cutter.singles(texts)
     lengths = [len(window.ids) for window in windows]
     if not middle:

@@ -19,12 +19,12 @@ from agentmtl.evaluate.indexes import index_for
 from agentmtl.evaluate.jsonl import files_hash, read_records
 from agentmtl.evaluate.reading_examples import is_dev
 from agentmtl.ingest.sentences import split_sentences
-from agentmtl.learn.recipe import describe
+from agentmtl.learn.recipe import LICENCES, describe
 from agentmtl.retrieval.index import Index
 from agentmtl.trunk.encoder import Vectors
 
 PAIRS = "train.jsonl"
-MINED = 8  # hits of each channel that negatives are drawn from
+MINED = 4  # hits of each channel that negatives are drawn from
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,8 +97,7 @@ def gather(folders: Sequence[Path], indexes: Path, limit: int, seed: int, encode
             held = sum(_held(one.split_by) for one in found)
             sets[folder.name] = {
                 "sha256": files_hash([folder / PAIRS]), "train": len(found) - held, "dev": held,
-                "licence": "SemEval STS: research use; SICK: CC BY-NC-SA 3.0" if folder.name == "sts"
-                else "not stated",
+                "licence": LICENCES.get(folder.name, "not stated"),
             }  # fmt: skip
         elif kind_of(folder):
             mined = list(read_asked(folder, indexes, limit, seed, encoder))

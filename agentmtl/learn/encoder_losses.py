@@ -85,7 +85,8 @@ def rank_loss(
     ranks = above + tied / 2
     wanted = torch.log_softmax((n - 1 - ranks) / max(1, n - 1) / temperature, 0)
     found = torch.log_softmax(scores / temperature, 0)
-    return (wanted.exp() * (wanted - found)).sum()
+    apart: torch.Tensor = (wanted.exp() * (wanted - found)).sum()
+    return apart
 
 
 def pro_loss(

@@ -18,6 +18,7 @@ import numpy as np
 from agentmtl.learn.distil import as_the_trunk, check_mean_pooled
 from agentmtl.learn.encoder import IR, STS, BothTask, IrTask, StsTask
 from agentmtl.learn.encoder_data import EncoderData, Parts, gather
+from agentmtl.learn.frozen import means_module
 from agentmtl.learn.merging import (
     POWER,
     STEPS,
@@ -46,6 +47,7 @@ from agentmtl.learn.training import autocast, train
 from agentmtl.trunk.head_module import merged_module
 from agentmtl.trunk.headed import ALL, SIDES, VECTOR
 from agentmtl.trunk.heads import Head, save_head
+from agentmtl.trunk.means import TokenMeans, unchanged_head
 from agentmtl.trunk.model_files import ModelFiles
 from agentmtl.trunk.pairs import PairCutter
 
@@ -60,7 +62,8 @@ AnyTask = IrTask | StsTask | BothTask
 class EncoderRecipe(AdapterRecipe):
     """`tokens` of a text in training; `max_length` is what the head reads of one afterwards. `limit`:
     questions of each set, pairs of each set of pairs. `batch`: questions; `pairs`: graded pairs. `middle`:
-    the InfoNCE of similarity reads the middle layer. `power`, `steps`: of the merging."""
+    the InfoNCE of similarity reads the middle layer. `power`, `steps`: of the merging.
+    `frozen`: only the layer over the trunk's token means learns."""
 
     rank: int = 32
     max_length: int = 256
@@ -73,6 +76,7 @@ class EncoderRecipe(AdapterRecipe):
     middle: bool = True
     power: float = POWER
     steps: int = STEPS
+    frozen: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +89,19 @@ class _Making:
     data: EncoderData
     command: str
     watch: Watch
+    means: TokenMeans | None
+
+    def module(self, head: Head | None = None) -> Any:
+        """What is trained, as the trunk; or a head, to be run."""
+        if self.means is not None:
+            return means_module(self.means, self.files.identity.dimension, head)
+        if head is not None:
+            return merged_module(self.files, head)
+        return as_the_trunk(module_for(self.files, {VECTOR: self.files.identity.dimension}, self.recipe))
+
+    def start(self) -> Any:
+        """What all heads began as, without adapters."""
+        return self.module(unchanged_head(self.files, self.recipe.max_length))
 
     def tasks(self, train: Parts) -> dict[str, AnyTask]:
         """Those that the parts have data for; dev is dev."""
@@ -99,7 +116,7 @@ class _Making:
 
     def head(self, task: AnyTask) -> Head:
         """Trained from the trunk on a task."""
-        module = as_the_trunk(module_for(self.files, {VECTOR: self.files.identity.dimension}, self.recipe))
+        module = self.module()
         folder, recipe = self.out / task.name, self.recipe
         card = {**run_card(self.files, recipe, self.data.sets), "task": task.name}
         progress = train(module, [task], recipe.settings(recipe.epochs), folder / "run", card, self.watch)
@@ -113,7 +130,7 @@ class _Making:
 
     def scores(self, head: Head, tasks: Mapping[str, AnyTask]) -> dict[str, float]:
         """On dev: of every task, and the mean."""
-        return _scores(merged_module(self.files, head), tasks)
+        return _scores(self.module(head), tasks)
 
 
 def train_encoder(
@@ -132,7 +149,8 @@ def train_encoder(
     """
     check_mean_pooled(files)
     data = gather(folders, indexes, recipe.limit, recipe.seed, files.identity.name)
-    making = _Making(files, out, recipe, data, command, watch)
+    means = TokenMeans(files, indexes, recipe.max_length) if recipe.frozen else None
+    making = _Making(files, out, recipe, data, command, watch, means)
     tasks = making.tasks(data.train)
     heads = {name: making.head(task) for name, task in tasks.items()}
     scores = {name: making.scores(head, tasks) for name, head in heads.items()}
@@ -149,7 +167,7 @@ def train_encoder(
             merged[name] = kept
             save_head(kept, out / name)
         best = merged[max(merged, key=lambda name: scores[name]["score"])]
-    scores = {FROZEN: _scores(_trunk(files), tasks), **scores}
+    scores = {FROZEN: _scores(making.start(), tasks), **scores}
     save_head(best, out)
     report = {"dev": {name: rounded(s) for name, s in scores.items()}, "recipe": asdict(recipe)}
     (out / REPORT).write_text(json.dumps(report, indent=1) + "\n", "utf-8")
@@ -159,7 +177,9 @@ def train_encoder(
 def _merged(making: _Making, heads: Sequence[Head]) -> dict[str, Head]:
     recipe = making.recipe
     changes: list[Change] = [change_of(head) for head in heads]
-    found = position(making.files, changes, list(making.tasks(making.data.probe).values()), recipe.steps)
+    probe, dev = making.data.probe, making.data.dev
+    balanced = probe if probe.asked and probe.graded else dev  # of few groups none may be in the probe
+    found = position(making.start(), changes, list(making.tasks(balanced).values()), recipe.steps)
     told: Mapping[str, Any] = {"shares": list(found.shares), "scale": found.scale}
     made = {
         PLAIN: (plain(changes), {}),
@@ -169,12 +189,6 @@ def _merged(making: _Making, heads: Sequence[Head]) -> dict[str, Head]:
     return {
         name: head_from(change, card_of(heads, name, details)) for name, (change, details) in made.items()
     }
-
-
-def _trunk(files: ModelFiles) -> Any:
-    """The trunk as it is."""
-    recipe = EncoderRecipe(rank=1)
-    return as_the_trunk(module_for(files, {VECTOR: files.identity.dimension}, recipe)).eval()
 
 
 def _scores(module: Any, tasks: Mapping[str, AnyTask]) -> dict[str, float]:

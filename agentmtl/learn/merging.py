@@ -18,11 +18,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from agentmtl.trunk.head_module import low_rank, outputs_module
+from agentmtl.trunk.head_module import low_rank
 from agentmtl.trunk.headed import VECTOR
 from agentmtl.trunk.heads import Head, HeadCard, Tensor
-from agentmtl.trunk.model_files import ModelFiles
-from agentmtl.trunk.torch_network import load_transformer
 
 if TYPE_CHECKING:
     import torch
@@ -97,7 +95,7 @@ def card_of(heads: Sequence[Head], how: str, details: Mapping[str, Any]) -> Head
 
 
 def position(
-    files: ModelFiles,
+    start: torch.nn.Module,
     changes: Sequence[Change],
     tasks: Sequence[TrainTask],
     steps: int = STEPS,
@@ -106,11 +104,11 @@ def position(
     """Where between the heads, and how far out, the probe's loss is least: (w, s) from (0, 1) by Adam.
 
     Each step takes a batch of every task; a task's loss counts relative to the trunk's own on its first
-    batch, so that neither task outweighs the other. Raises EncoderError where the trunk does not load.
+    batch, so that neither task outweighs the other. `start`: the module that all began as.
     """
     import torch
 
-    module = _placed(files, changes)
+    module = _placed(start, changes)
     optimizer = torch.optim.Adam([module.w, module.s], lr=rate)
     batches = [[task.batches(0)[n % len(task.batches(0))] for n in range(steps)] for task in tasks]
     with torch.no_grad():
@@ -129,16 +127,11 @@ def position(
     return Position(tuple(float(share) for share in shares), float(module.s.detach()))
 
 
-def _placed(files: ModelFiles, changes: Sequence[Change]) -> Any:
-    """The trunk with weights that are a function of (w, s) alone."""
+def _placed(start: Any, changes: Sequence[Change]) -> Any:
+    """A module whose weights are a function of (w, s) alone."""
     import torch
 
-    trunk = load_transformer(files, torch.float32, "eager")
-    inner: Any = outputs_module(trunk, {VECTOR: files.identity.dimension}, files.identity.dimension)
-    with torch.no_grad():
-        inner.outputs[VECTOR].weight.copy_(torch.eye(files.identity.dimension))
-        inner.outputs[VECTOR].bias.zero_()
-    inner.eval().requires_grad_(False)
+    inner = start.eval().requires_grad_(False)
     own = dict(inner.named_parameters())
     names = {_WEIGHT: f"outputs.{VECTOR}.weight", _BIAS: f"outputs.{VECTOR}.bias"}
     moved = {
@@ -150,6 +143,7 @@ def _placed(files: ModelFiles, changes: Sequence[Change]) -> Any:
         def __init__(self) -> None:
             super().__init__()
             self.inner = inner
+            self.means = getattr(inner, "means", None)
             self.w = torch.nn.Parameter(torch.zeros(len(changes)))
             self.s = torch.nn.Parameter(torch.ones(()))
             self.now: dict[str, torch.Tensor] = {}

@@ -36,6 +36,7 @@ LICENCES = {
     "musique": "CC BY 4.0",
     "strategyqa": "MIT",
     "entailmentbank": "CC BY 4.0",
+    "sts": "SemEval STS: research use; SICK: CC BY-NC-SA 3.0",
 }
 
 Watch = Callable[[int, int, str], None]

@@ -46,6 +46,11 @@ class EncoderIdentity:
         """Whether labelled examples are encoded under their task's instruction."""
         return self.demonstrations.startswith("instructed ")
 
+    @property
+    def space(self) -> str:
+        """What makes the vectors of texts: the weights' hash, and that of a head that embeds them."""
+        return f"{self.weights}+{self.texts}" if self.texts else self.weights
+
     def same_vectors(self, other: EncoderIdentity) -> bool:
         """True when both map every text to the same vector (all fields but `name` agree)."""
         return {**asdict(self), "name": ""} == {**asdict(other), "name": ""}

@@ -32,12 +32,21 @@ _AT_ONCE = 512  # texts whose tokens' vectors are held at the same time
 
 def embed(network: HeadNetwork, texts: Sequence[str]) -> Vectors:
     """(n, d), of unit length. Raises EncoderError where the head cannot run."""
+    return normalised(pooled(network, texts))
+
+
+def normalised(rows: Vectors) -> Vectors:
+    """(n, d), of unit length."""
+    return np.asarray(rows / np.maximum(np.linalg.norm(rows, axis=-1, keepdims=True), _TINY), np.float32)
+
+
+def pooled(network: HeadNetwork, texts: Sequence[str]) -> Vectors:
+    """(n, d): the mean of a text's tokens, of any length. Raises EncoderError where the head cannot run."""
     rows: list[Vectors] = []
     for at in range(0, len(texts), _AT_ONCE):
         windows = network.cutter.singles(texts[at : at + _AT_ONCE])
         rows += [logits[VECTOR].mean(axis=0) for logits in network.run(windows)]
-    found = np.stack(rows) if rows else np.empty((0, 0), np.float32)
-    return np.asarray(found / np.maximum(np.linalg.norm(found, axis=-1, keepdims=True), _TINY), np.float32)
+    return np.stack(rows) if rows else np.empty((0, 0), np.float32)
 
 
 class HeadedEncoder:

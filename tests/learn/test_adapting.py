@@ -93,19 +93,19 @@ def test_cycles_end_in_an_encoder_of_ones_own(tmp_path: Path) -> None:
     files = tiny_trunk(tmp_path / "trunk")
     index = corpus(tmp_path / "ix", str(tmp_path / "trunk"))
     recipe = AdaptRecipe(rank=2, tokens=24, max_length=32, epochs=1, cycles=2, queries=48, held=12, rate=1e-3)
-    head = adapt_encoder(index, tmp_path / "out", recipe)
+    head = adapt_encoder(index, tmp_path / "out", recipe, tmp_path / "means")
     assert head.card.calibration == {"sides": "all"}
     assert head.card.data["ix"]["train"] == 48 and head.card.data["ix"]["dev"] == 12
     report = (tmp_path / "out" / "report.json").read_text()
     assert all(name in report for name in ("frozen trunk", "cycle 1", "cycle 2"))
-    again = adapt_encoder(index, tmp_path / "out", recipe)
+    again = adapt_encoder(index, tmp_path / "out", recipe, tmp_path / "means")
     for name, (a, _) in head.adapters.items():
         np.testing.assert_array_equal(again.adapters[name][0], a)
     spec = f"{tmp_path / 'trunk'}+{tmp_path / 'out'}"
     mine = corpus(tmp_path / "mine", spec)
     assert len(mine.retrieve("lamp number 7", k=3)) == 3
     with pytest.raises(UsageError, match="with a head already"):
-        adapt_encoder(mine, tmp_path / "twice", recipe)
+        adapt_encoder(mine, tmp_path / "twice", recipe, tmp_path / "means")
     assert not load_encoder(spec).identity.same_vectors(files.identity)
 
 
@@ -114,4 +114,4 @@ def test_too_small_an_index_is_refused(tmp_path: Path) -> None:
     index = Index.create(tmp_path / "ix", encoder=str(tmp_path / "trunk"), levels=("passage",))
     index.add([Document("d", "One sentence stands here alone.")])
     with pytest.raises(UsageError, match="queries to learn from"):
-        adapt_encoder(index, tmp_path / "out", AdaptRecipe(queries=50, held=10))
+        adapt_encoder(index, tmp_path / "out", AdaptRecipe(queries=50, held=10), tmp_path)

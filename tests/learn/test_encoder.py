@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from math import exp, log
 from pathlib import Path
 
@@ -13,7 +14,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agentmtl.errors import UsageError
-from agentmtl.evaluate.correlation import mean_ranks, spearman
 from agentmtl.learn.encoder import BothTask, IrTask, StsTask, batches_of, drawn_of, wrong_of
 from agentmtl.learn.encoder_data import Asked, Graded, is_pairs
 from agentmtl.learn.encoder_losses import ir_loss, pairs_loss, pearson_loss, pro_loss, rank_loss, sts_loss
@@ -28,7 +28,9 @@ from agentmtl.learn.merging import (
     weighted,
 )
 from agentmtl.trunk import load_encoder
+from agentmtl.trunk.head_module import merged_module
 from agentmtl.trunk.heads import load_head
+from agentmtl.trunk.means import TokenMeans, unchanged_head
 from agentmtl.trunk.pairs import PairCutter
 
 from ..trunk.tiny import embedding_head, tiny_trunk
@@ -120,15 +122,6 @@ def test_pairs_that_are_alike_find_each_other(grades: list[float], seed: int) ->
     assert float(whole) == pytest.approx(float(total + 5 * rank_loss(scores, y)), rel=1e-9)
 
 
-def test_spearman_shares_tied_ranks() -> None:
-    assert mean_ranks([3, 1, 3, 2]).tolist() == [2.5, 0, 2.5, 1]
-    assert spearman([1, 2, 3, 4], [10, 20, 25, 90]) == pytest.approx(1)
-    assert spearman([1, 2, 2, 3], [3, 1, 2, 0]) == pytest.approx(
-        np.corrcoef([0, 1.5, 1.5, 3], [3, 1, 2, 0])[0, 1]
-    )
-    assert np.isnan(spearman([1, 1], [0, 1]))
-
-
 # --- batches ------------------------------------------------------------------------------------------
 
 
@@ -209,6 +202,7 @@ def test_positions_go_to_the_head_that_the_probe_likes(tmp_path: Path) -> None:
     import torch
 
     files = tiny_trunk(tmp_path / "trunk")
+    start = merged_module(files, unchanged_head(files, 16))
     good, bad = (
         change_of(load_head(embedding_head(files, tmp_path / str(seed), seed=seed))) for seed in (1, 2)
     )
@@ -229,9 +223,9 @@ def test_positions_go_to_the_head_that_the_probe_likes(tmp_path: Path) -> None:
         def evaluate(self, module: torch.nn.Module) -> dict[str, float]:
             return {}
 
-    found = position(files, [good, bad], [Like()], steps=60)
+    found = position(start, [good, bad], [Like()], steps=60)
     assert found.shares[0] > 0.9 and sum(found.shares) == pytest.approx(1) and 0.7 < found.scale < 1.3
-    assert position(files, [good, bad], [Like()], steps=60) == found
+    assert position(start, [good, bad], [Like()], steps=60) == found
 
 
 # --- a whole run --------------------------------------------------------------------------------------
@@ -279,3 +273,26 @@ def test_one_task_alone_is_the_head(tmp_path: Path) -> None:
     assert set(head.card.metrics["dev"]) == {"score"} and not (tmp_path / "out" / JOINT).exists()
     with pytest.raises(UsageError, match="holds no set"):
         train_encoder(trunk, [tmp_path], tmp_path / "other", RECIPE, tmp_path / "indexes")
+
+
+def test_a_frozen_trunk_reads_each_text_once_and_is_the_same_head(tmp_path: Path) -> None:
+    trunk = tiny_trunk(tmp_path / "trunk")
+    means = TokenMeans(trunk, tmp_path / "kept", 32, "torch-fp32")
+    texts = ["a bridge", "the lamp of Tarn number 7", "a bridge"]
+    found = means.of(texts)
+    direct = load_encoder(str(tmp_path / "trunk"), backend="torch-fp32").encode(texts)
+    np.testing.assert_allclose(found / np.linalg.norm(found, axis=1, keepdims=True), direct, atol=1e-5)
+    again = TokenMeans(trunk, tmp_path / "kept", 32, "torch-fp32")
+    again._read = None  # type: ignore[assignment, method-assign]
+    np.testing.assert_array_equal(again.of(texts[::-1]), found[::-1])
+    recipe = replace(RECIPE, frozen=True, epochs=2, rate=1e-2)
+    folders = [pairs_set(tmp_path / "alike"), multihop_set(tmp_path / "lamps")]
+    head = train_encoder(trunk, folders, tmp_path / "out", recipe, tmp_path / "indexes")
+    assert not head.adapters and not np.allclose(head.outputs["vector"][0], np.eye(32), atol=1e-3)
+    scores = json.loads((tmp_path / "out" / "report.json").read_text())["dev"]
+    assert set(scores) == {"frozen trunk", "ir", "sts", JOINT, PLAIN, DELTA, POSITIONED}
+    made = load_encoder(f"{tmp_path / 'trunk'}+{tmp_path / 'out'}", backend="torch-fp32").encode(texts)
+    weight, bias = head.outputs["vector"]
+    by_hand = found @ weight.T + bias
+    by_hand /= np.linalg.norm(by_hand, axis=1, keepdims=True)
+    np.testing.assert_allclose(made, by_hand, atol=2e-3)  # a head is kept in float16
