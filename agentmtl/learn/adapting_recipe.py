@@ -29,6 +29,7 @@ from agentmtl.learn.recipe import (
     best_dev,
     head_of,
     module_for,
+    rounded,
     run_card,
     unwatched,
     write_report,
@@ -202,10 +203,13 @@ def adapt_encoder(
         head, scores[f"cycle {number}"] = run.cycle(number, start)
         heads.append(head)
     best = max(range(len(heads)), key=lambda n: scores[f"cycle {n + 1}"])
-    save_head(heads[best], out)
+    metrics = {"dev": rounded({"score": scores[f"cycle {best + 1}"], "trunk": scores[FROZEN]})}
+    head = heads[best]
+    head = replace(head, card=replace(head.card, metrics={**head.card.metrics, **metrics}))
+    save_head(head, out)
     report = {"dev": scores, "best": best + 1, "recipe": asdict(recipe)}
     (out / REPORT).write_text(json.dumps(report, indent=1) + "\n", "utf-8")
-    return heads[best]
+    return head
 
 
 def _read(index: Index) -> tuple[_Corpus, list[str]]:

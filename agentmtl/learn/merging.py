@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import cycle, islice
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -110,7 +111,7 @@ def position(
 
     module = _placed(start, changes)
     optimizer = torch.optim.Adam([module.w, module.s], lr=rate)
-    batches = [[task.batches(0)[n % len(task.batches(0))] for n in range(steps)] for task in tasks]
+    batches = [list(islice(cycle(task.batches(0)), steps)) for task in tasks]
     with torch.no_grad():
         module.place(0.0)
         units = [float(t.loss(module, b[0])) for t, b in zip(tasks, batches, strict=True)]

@@ -28,7 +28,7 @@ TEXTS = [
 
 
 def corpus(folder: Path, encoder: str) -> Index:
-    index = Index.create(folder, encoder=encoder, levels=("passage",))
+    index = Index.create(folder, encoder=encoder, backend="torch-fp32", levels=("passage",), streams=())
     index.add([Document(f"d{n}", text, f"Lamp {n}" if n % 2 else "") for n, text in enumerate(TEXTS)])
     return index
 
