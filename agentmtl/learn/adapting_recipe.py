@@ -27,6 +27,7 @@ from agentmtl.learn.recipe import (
     AdapterRecipe,
     Watch,
     best_dev,
+    fitted_length,
     head_of,
     module_for,
     rounded,
@@ -178,6 +179,7 @@ def adapt_encoder(
         )
     files = model_files(identity.name)
     check_mean_pooled(files)
+    recipe = fitted_length(recipe, files)
     corpus, titles = _read(index)
     made = PseudoQueries(corpus.texts, titles).draw(recipe.queries + recipe.held, recipe.seed)
     held, learned = made[: recipe.held], made[recipe.held :]

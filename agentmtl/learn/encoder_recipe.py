@@ -36,6 +36,7 @@ from agentmtl.learn.recipe import (
     AdapterRecipe,
     Watch,
     best_dev,
+    fitted_length,
     head_of,
     module_for,
     rounded,
@@ -148,6 +149,7 @@ def train_encoder(
     the mean of its tokens; EncoderError without peft.
     """
     check_mean_pooled(files)
+    recipe = fitted_length(recipe, files)
     data = gather(folders, indexes, recipe.limit, recipe.seed, files.identity.name)
     means = TokenMeans(files, indexes, recipe.max_length) if recipe.frozen else None
     making = _Making(files, out, recipe, data, command, watch, means)
