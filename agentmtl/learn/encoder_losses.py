@@ -69,7 +69,8 @@ def pairs_loss(
 def pearson_loss(scores: torch.Tensor, grades: torch.Tensor) -> torch.Tensor:
     """1 − Pearson's correlation of (n,) and (n,)."""
     s, y = scores - scores.mean(), grades - grades.mean()
-    return 1 - (s * y).sum() / (s.norm() * y.norm()).clamp_min(_TINY)
+    sizes = (s * s).sum().sqrt() * (y * y).sum().sqrt()
+    return 1 - (s * y).sum() / sizes.clamp_min(_TINY)
 
 
 def rank_loss(
