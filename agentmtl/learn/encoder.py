@@ -199,6 +199,11 @@ def encoded(
     the first again). Every text is read once, with others of like length."""
     import torch
 
+    means = getattr(module, "means", None)
+    if means is not None:  # the trunk is frozen: see agentmtl.learn.frozen
+        made = module(torch.from_numpy(means.of(texts)))[VECTOR]
+        frozen = torch.nn.functional.normalize(made, dim=1)
+        return frozen, frozen
     distinct = sorted(set(texts), key=lambda text: (len(text), text))
     parts = [distinct[at : at + _TOGETHER] for at in range(0, len(distinct), _TOGETHER)]
     found = [_read(module, cutter, part, middle) for part in parts]
@@ -219,11 +224,6 @@ def vectors_of(module: Any, cutter: PairCutter, texts: Sequence[str]) -> Vectors
 def _read(
     module: Any, cutter: PairCutter, texts: Sequence[str], middle: bool
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    import torch
-
-    if getattr(module, "means", None) is not None:  # the trunk is frozen: see agentmtl.learn.frozen
-        rows = torch.nn.functional.normalize(module(torch.from_numpy(module.means.of(texts)))[VECTOR], dim=1)
-        return rows, rows
     windows = cutter.singles(texts)
     lengths = [len(window.ids) for window in windows]
     if not middle:

@@ -75,6 +75,15 @@ class EncoderData:
     probe: Parts
     sets: dict[str, Any]
 
+    @property
+    def texts(self) -> list[str]:
+        """All that is read, each once."""
+        parts = (self.train, self.dev, self.probe)
+        asked = [one for part in parts for one in part.asked]
+        found = [text for one in asked for text in (one.question, *one.positives, *one.negatives)]
+        found += [text for part in parts for one in part.graded for text in (one.a, one.b)]
+        return list(dict.fromkeys(found))
+
 
 def is_pairs(folder: Path) -> bool:
     """Whether a folder holds graded pairs: train.jsonl of {"a", "b", "score"}."""

@@ -152,6 +152,8 @@ def train_encoder(
     recipe = fitted_length(recipe, files)
     data = gather(folders, indexes, recipe.limit, recipe.seed, files.identity.name)
     means = TokenMeans(files, indexes, recipe.max_length) if recipe.frozen else None
+    if means is not None:
+        means.of(data.texts)  # together, which is faster than batch by batch
     making = _Making(files, out, recipe, data, command, watch, means)
     tasks = making.tasks(data.train)
     heads = {name: making.head(task) for name, task in tasks.items()}

@@ -36,9 +36,10 @@ class TokenMeans:
 
     def __init__(self, files: ModelFiles, root: Path, max_length: int, backend: str = "auto") -> None:
         name = f"means-{files.identity.weights.rpartition(':')[2][:12]}-{max_length}"
-        self._folder, self._backend = root / name, backend
+        self._folder = root / name
         if not (self._folder / "trunk").is_dir():
             save_head(unchanged_head(files, max_length), self._folder / "trunk")
+        self._network = open_head(self._folder / "trunk", backend)
         self._known: dict[bytes, Vectors] = {}
         for path in sorted(self._folder.glob("*.npz")):
             with np.load(path, allow_pickle=False) as kept:
@@ -54,7 +55,7 @@ class TokenMeans:
         return np.stack([self._known[digest] for digest in digests])
 
     def _read(self, missing: dict[bytes, str]) -> None:
-        rows = pooled(open_head(self._folder / "trunk", self._backend), list(missing.values()))
+        rows = pooled(self._network, list(missing.values()))
         self._known |= dict(zip(missing, rows, strict=True))
         digests = np.frombuffer(b"".join(missing), np.uint8).reshape(-1, _DIGEST)
         named = hashlib.sha256(digests.tobytes()).hexdigest()[:16]
