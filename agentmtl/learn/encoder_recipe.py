@@ -184,7 +184,7 @@ def _merged(making: _Making, heads: Sequence[Head]) -> dict[str, Head]:
     probe, dev = making.data.probe, making.data.dev
     balanced = probe if probe.asked and probe.graded else dev  # of few groups none may be in the probe
     found = position(making.start(), changes, list(making.tasks(balanced).values()), recipe.steps)
-    told: Mapping[str, Any] = {"shares": list(found.shares), "scale": found.scale}
+    told: Mapping[str, Any] = {"shares": list(found.shares), "stretch": found.scale}
     made = {
         PLAIN: (plain(changes), {}),
         DELTA: (delta_guided(changes, recipe.power), {"power": recipe.power}),
