@@ -90,7 +90,7 @@ class Agent:
             self._leveled, allocations = None, [allocation or Allocation()]
         else:
             self._leveled, allocations = allocation, list(allocation.allocations)
-            if allocation.encoder != index.settings.encoder.weights:
+            if allocation.encoder != index.settings.encoder.space:
                 raise UsageError(
                     "The allocation guesses difficulty from vectors of another encoder than the index's.",
                     "Tune over an index of this encoder, or leave --average out.",

@@ -43,7 +43,7 @@ def routing(
     settings = settings_from(encoder=encoder, backend=backend)
     loaded = load_encoder(settings.encoder, backend=settings.backend)
     if cards is None:
-        kept = cache / f"{data.stem}-{loaded.identity.weights.rpartition(':')[2][:12]}.npy"
+        kept = cache / f"{data.stem}-{loaded.identity.space.rpartition(':')[2][:12]}.npy"
         report = evaluate_prompts(
             data, loaded, RouterSettings(), cache=kept, seed=seed, commands=(command_line(),)
         )

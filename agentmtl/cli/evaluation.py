@@ -9,6 +9,7 @@ import typer
 
 from agentmtl.cli import (
     evaluate_demonstrations,
+    evaluate_encoder,
     evaluate_identifiers,
     evaluate_ir,
     evaluate_reading,
@@ -190,6 +191,7 @@ def _agents(
 
 app.command("demonstrations")(evaluate_demonstrations.demonstrations)
 app.command("bank")(train_bank.evaluate)
+app.command("encoder")(evaluate_encoder.encoder)
 app.command("ir")(evaluate_ir.ir)
 app.command("multihop-rag")(evaluate_ir.multihop_rag)
 app.command("segmentation")(evaluate_segmentation.segmentation)

@@ -10,6 +10,7 @@ import typer
 from agentmtl.cli import (
     train_bank,
     train_demonstrations,
+    train_encoder,
     train_identifiers,
     train_reward,
     train_segmenter,
@@ -280,6 +281,7 @@ app.command("demonstrations")(train_demonstrations.demonstrations)
 app.command("bank")(train_bank.bank)
 app.command("segmenter")(train_segmenter.segmenter)
 app.command("identifiers")(train_identifiers.identifiers)
+app.command("encoder")(train_encoder.encoder)
 
 
 @app.command("router")

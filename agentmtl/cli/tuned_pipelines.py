@@ -154,7 +154,7 @@ def by_difficulty(
         )
     encoder = load_encoder(settings.encoder, backend=settings.backend)
     vectors = encoder.encode([one.question for one in environment.items], "query")
-    leveled = found_by(environment.space, tuned.scores, vectors, average, levels, encoder.identity.weights)
+    leveled = found_by(environment.space, tuned.scores, vectors, average, levels, encoder.identity.space)
     if leveled.difficulty.explained > 0:
         return leveled
     tell(

@@ -84,7 +84,7 @@ def evaluate_chunking(
     columns: dict[str, dict[str, Floats]] = {}
     details: dict[str, object] = {"budgets": list(BUDGETS), "files": [path.name], "sha256": sha256}
     vectors = None
-    trunk = load_encoder(encoder, backend=backend).identity.weights
+    trunk = load_encoder(encoder, backend=backend).identity.space
     for name, cutting in chunkers.items():
         if name == OURS and segmenter:
             cutting = replace(cutting, segmenter=segmenter)

@@ -67,7 +67,7 @@ def evaluate_segmentation(
     documents = sample(read_documents(data / DOCUMENTS), limit, seed)
     loaded = load_encoder(encoder, backend=backend)
     vectors = _vectors(documents, loaded)
-    trunk = loaded.identity.weights
+    trunk = loaded.identity.space
     methods: dict[str, Cut] = {
         OURS: _by(segmenter_for(trunk, segmenter), vectors),
         LIKENESS: _by(segmenter_for(trunk, LIKENESS), vectors),

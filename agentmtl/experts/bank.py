@@ -71,10 +71,10 @@ class LearnedBank:
     def check_trunk(self, identity: EncoderIdentity) -> None:
         """Raises EncoderError where it was made with other vectors."""
         made = self.card.get("trunk", "")
-        if made != identity.weights:
+        if made != identity.space:
             raise EncoderError(
                 f"The bank was made with the trunk {made[:19]}…, not with {identity.name} "
-                f"({identity.weights[:19]}…).",
+                f"({identity.space[:19]}…).",
                 f"Make one: agentmtl train bank --encoder {identity.name} --data DIR --out DIR",
             )
 

@@ -108,7 +108,7 @@ class Transaction:
 
     def _gather(self, document: Document) -> None:
         one = self._settings
-        self._batch.add(document, cut(document, one.chunking, self._encode, one.encoder.weights))
+        self._batch.add(document, cut(document, one.chunking, self._encode, one.encoder.space))
         if self._batch.units >= FLUSH_UNITS or self._batch.characters >= FLUSH_CHARACTERS:
             self._flush()
 

@@ -249,7 +249,7 @@ def train_bank(
             sources.append(read_source(folder, encode, recipe))
         watch(n + 1, len(folders), f"read {folder.name}")
     card = {
-        "trunk": encoder.identity.weights, "trunk_name": encoder.identity.name, "command": command,
+        "trunk": encoder.identity.space, "trunk_name": encoder.identity.name, "command": command,
         "seed": recipe.seed,
     }  # fmt: skip
     learned = learn_bank(sources, recipe, card, watch)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import platform
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
@@ -36,10 +36,12 @@ LICENCES = {
     "musique": "CC BY 4.0",
     "strategyqa": "MIT",
     "entailmentbank": "CC BY 4.0",
+    "sts": "SemEval STS: research use; SICK: CC BY-NC-SA 3.0",
 }
 
 Watch = Callable[[int, int, str], None]
 T = TypeVar("T")
+R = TypeVar("R", bound="AdapterRecipe")
 
 
 def unwatched(step: int, steps: int, note: str) -> None:
@@ -92,6 +94,11 @@ def module_for(
         head.check_trunk(files.identity)
         start_from(module, head)
     return module.to("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def fitted_length(recipe: R, files: ModelFiles) -> R:
+    """The recipe with no more tokens than the trunk reads."""
+    return replace(recipe, max_length=min(recipe.max_length, files.identity.max_length))
 
 
 def run_card(files: ModelFiles, recipe: AdapterRecipe, data: Mapping[str, Any]) -> dict[str, Any]:

@@ -41,7 +41,7 @@ def train_router(
             raise UsageError(f"There are {count} rows of {name}.", f"Give at least {_LEAST} of each expert.")
     fitted = FittedRouter.fit(rows, settings)
     fitted.details |= {
-        "command": command, "queries": len(rows.texts), "encoder": encoder.identity.weights, "costs": costs,
+        "command": command, "queries": len(rows.texts), "encoder": encoder.identity.space, "costs": costs,
     }  # fmt: skip
     fitted.save(out)
     return fitted

@@ -95,7 +95,7 @@ def encoded(
     """The vector of every sentence. What was encoded once is kept in `cache` as float16, named by all
     texts."""
     texts = sorted({s for sentences in topics.values() for s in sentences})
-    digest = hashlib.sha256("\0".join([encoder.identity.weights, *texts]).encode()).hexdigest()
+    digest = hashlib.sha256("\0".join([encoder.identity.space, *texts]).encode()).hexdigest()
     kept = cache / f"sentences-{digest[:16]}.npy"
     if kept.is_file():
         return _by_text(texts, np.load(kept, allow_pickle=False))

