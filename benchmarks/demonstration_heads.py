@@ -26,6 +26,7 @@ from agentmtl.evaluate.bootstrap import Floats, Interval, bounds, mean_of
 from agentmtl.evaluate.datasets import sample
 from agentmtl.evaluate.demonstrations import CARD, TaskData, read_task
 from agentmtl.experts.demonstrations import STRENGTH, kernel_weights, option_votes, tally
+from agentmtl.learn.bank_recipe import remembering
 from agentmtl.schema import Demonstration
 from agentmtl.tasks import instructed
 from agentmtl.trunk import load_encoder
@@ -114,7 +115,7 @@ def measured(folder: Path, heads: Heads, args: argparse.Namespace) -> dict[str, 
     data = read_task(folder)
     shown, asked = drawn(data, args.pool, args.limit, args.seed)
     texts, inputs = [d.input for d in shown], [d.input for d in asked]
-    trunk = load_encoder("default").encode
+    trunk = remembering(load_encoder("default").encode)  # options are compared for every method
     near = {TRUNK: by_vectors(trunk(texts), trunk(inputs)), WORDS: by_words(texts, inputs)}
     for name, network in heads.of(data.task.name, args.kept_out):
         task = data.task if network.head.card.calibration.get("instruct") else None

@@ -28,7 +28,7 @@ def test_from_tasks_to_predictions(
     learn = ["train", "bank", "--data", "tasks", "--leave-out", "colours", "--kept", "10", "--episodes", "1"]
     assert run([*learn, "--out", "bank", *HASHING, "--json"]) == 0
     card = json.loads(capsys.readouterr().out)["card"]
-    assert set(card["data"]) == {"animals", "places"} and card["command"].startswith("agentmtl ")
+    assert set(card["data"]) == {"animals", "places"} and card["command"].startswith("agentmtl")
     index = Index.create(tmp_path / "ix", encoder="hashing:64", streams=())
     records = [json.loads(line) for line in Path("tasks/colours/train.jsonl").read_text().splitlines()]
     shots = [Demonstration("colours", r["input"], r["output"]) for r in records[:9]]
