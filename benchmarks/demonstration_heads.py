@@ -174,7 +174,10 @@ def main() -> None:
             print(f"{card.parent.name} measured", file=sys.stderr, flush=True)
             if args.write:
                 args.write.write_text(json.dumps(tables), "utf-8")
-    print(f"seed {args.seed}, {args.limit} inputs and {args.pool} examples a task at most, k = {VOTERS}")
+    drawn_as = (
+        "as drawn before" if args.tables else f"{args.limit} inputs, {args.pool} examples a task at most"
+    )
+    print(f"seed {args.seed}, {drawn_as}, k = {VOTERS}")
     for line in told(tables, args.seed):
         print(line)
 
