@@ -117,7 +117,7 @@ def test_a_budget_is_that_of_one_question(place: Path) -> None:
 
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL], ids=["Ctrl-C", "kill"])
 def test_a_run_that_is_broken_off_loses_and_repeats_nothing(place: Path, how: signal.Signals) -> None:
-    with serving(Scripted(say=year, seconds=0.4)) as server:
+    with serving(Scripted(say=year, seconds=0.6)) as server:
         command = [sys.executable, "-m", "agentmtl", *asking(server, "--concurrency", "4")]
         own = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
         with subprocess.Popen(command, cwd=place, env=own, stderr=subprocess.PIPE) as process:
