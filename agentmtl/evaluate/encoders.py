@@ -12,7 +12,6 @@ Only the test part of graded pairs is read. Differences are paired over question
 
 from __future__ import annotations
 
-import hashlib
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -36,6 +35,7 @@ from agentmtl.trunk import load_encoder
 from agentmtl.trunk.encoder import Encoder, Side, Vectors
 from agentmtl.trunk.headed import BETWEEN, VECTOR, normalised
 from agentmtl.trunk.heads import load_head
+from agentmtl.trunk.kept import kept_vectors
 from agentmtl.trunk.loading import model_files
 from agentmtl.trunk.means import TokenMeans
 
@@ -291,26 +291,11 @@ def _coder(
         return lambda texts, side: normalised(means.of(texts) @ weight.T + bias)
 
     def encode(texts: Sequence[str], side: Side) -> Vectors:
-        path = cache / f"vectors-{_key(encoder, texts, side)}.npy" if cache else None
-        if path is not None and path.is_file():
-            found: Vectors = np.load(path, allow_pickle=False)
-        else:
-            found = encoder.encode(texts, side)
-            if path is not None:
-                path.parent.mkdir(parents=True, exist_ok=True)
-                np.save(path, found)
+        found = kept_vectors(encoder, texts, side, cache) if cache else encoder.encode(texts, side)
         watch(len(texts))
         return found
 
     return encode
-
-
-def _key(encoder: Encoder, texts: Sequence[str], side: Side) -> str:
-    identity = encoder.identity
-    digest = hashlib.sha256(f"{identity.space} {identity.max_length} {side}".encode())
-    for text in texts:
-        digest.update(text.encode("utf-8", "replace") + b"\0")
-    return digest.hexdigest()[:16]
 
 
 def together(reports: Sequence[Report], seed: int) -> Report | SetsReport:

@@ -84,22 +84,21 @@ class LearnedBank:
         """Inputs (n) with vectors (n, d); `meanings` (labels, d) of the labels, for the bank's votes."""
         votes = None
         if meanings is not None and len(self.bank):
-            votes = np.stack([self.votes(t, v, meanings) for t, v in zip(texts, vectors, strict=True)])
-        parts = [two_parts(text) for text in texts]
-        pairs = [part for part in parts if part is not None]
-        relation = None
-        if pairs and len(pairs) == len(parts):
-            both = np.asarray(encode([text for pair in pairs for text in pair]), np.float64)
-            relation = (relations(pairs, both[::2], both[1::2]) - self.usual) / self.spread
+            votes = np.stack(
+                [votes_of(self.bank, t, v, meanings) for t, v in zip(texts, vectors, strict=True)]
+            )
+        relation = related(texts, encode)
+        if relation is not None:
+            relation = (relation - self.usual) / self.spread
         return Points(np.asarray(vectors, np.float64), relation, votes)
 
-    def votes(self, text: str, vector: Vectors, meanings: Vectors) -> Floats:
-        """(labels,): log p(y | x) by the bank alone."""
-        rows, scores = self.bank.nearest(text, vector, NEAREST)
-        if not rows:
-            return np.full(len(meanings), -np.log(len(meanings)))
-        said = self.bank.meanings[self.bank.of_output[rows]]
-        return marginal(np.array(scores), said, meanings)
+
+def votes_of(bank: DemonstrationBank, text: str, vector: Vectors, meanings: Vectors) -> Floats:
+    """(labels,): log p(y | x) by the bank alone, for an input with vector (d,)."""
+    rows, scores = bank.nearest(text, vector, NEAREST)
+    if not rows:
+        return np.full(len(meanings), -np.log(len(meanings)))
+    return marginal(np.array(scores), bank.meanings[bank.of_output[rows]], meanings)
 
 
 def marginal(scores: Floats, said: Vectors, meanings: Vectors) -> Floats:
@@ -206,6 +205,18 @@ def two_parts(text: str) -> tuple[str, str] | None:
         return None
     first, second = (_PART.sub("", line).strip() for line in lines)
     return first, second
+
+
+def related(texts: Sequence[str], encode: Encode) -> Floats | None:
+    """(n, 5): how the two parts of each input relate; None unless every input has two."""
+    pairs = [pair for pair in map(two_parts, texts) if pair is not None]
+    return related_pairs(pairs, encode) if pairs and len(pairs) == len(texts) else None
+
+
+def related_pairs(pairs: Sequence[tuple[str, str]], encode: Encode) -> Floats:
+    """(n, 5) of pairs of texts."""
+    vectors = np.asarray(encode([text for pair in pairs for text in pair]), np.float64)
+    return relations(pairs, vectors[::2], vectors[1::2])
 
 
 def readable(label: str) -> str:

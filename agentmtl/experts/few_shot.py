@@ -36,7 +36,6 @@ NEGATIONS = frozenset(
     ("no", "not", "never", "nobody", "nothing", "none", "neither", "nor", "without", "cannot", "t")
 )
 RELATIONS = 5  # numbers that say how two parts relate; the first is their cosine
-CHOICES = 4  # numbers that say how an option fits
 _STEPS = 12  # of Newton's method
 _TINY = 1e-9
 

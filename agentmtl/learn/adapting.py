@@ -20,9 +20,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from agentmtl.evaluate.metrics import recall_at
-from agentmtl.learn.encoder import encoded, vectors_of
 from agentmtl.learn.pseudo_queries import Pseudo
 from agentmtl.learn.reader import run_module
+from agentmtl.learn.text_vectors import encoded, vectors_of
 from agentmtl.learn.training import by_length
 from agentmtl.retrieval.rerank import SCORE
 from agentmtl.trunk.encoder import Vectors
@@ -38,7 +38,6 @@ MINED = 3  # candidates of each channel besides the sources
 SOURCE = 0.5  # how far a source's label goes to 1
 DEPTH = 10
 _AT_ONCE = 32  # pairs that the cross-encoder reads together
-_BOTH = ("dense", "lexical")
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,6 @@ import numpy as np
 from agentmtl.errors import UsageError
 from agentmtl.learn.adapting import Listed, PairsTask, SoftTask, lexical_rows, mined, relabelled, with_labels
 from agentmtl.learn.distil import as_the_trunk, check_mean_pooled
-from agentmtl.learn.encoder import vectors_of
 from agentmtl.learn.encoder_recipe import FROZEN, TASK
 from agentmtl.learn.frozen import means_module
 from agentmtl.learn.pseudo_queries import Pseudo, PseudoQueries
@@ -35,6 +34,7 @@ from agentmtl.learn.recipe import (
     unwatched,
     write_report,
 )
+from agentmtl.learn.text_vectors import vectors_of
 from agentmtl.learn.training import train
 from agentmtl.retrieval.index import Index
 from agentmtl.retrieval.rerank import OUTPUTS, headed, pair_scores

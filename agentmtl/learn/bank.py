@@ -18,7 +18,7 @@ from random import Random
 
 import numpy as np
 
-from agentmtl.experts.bank import NEAREST, marginal
+from agentmtl.experts.bank import votes_of
 from agentmtl.experts.few_shot import (
     BankWeights,
     Floats,
@@ -127,14 +127,10 @@ def _points(view: View, rows: Sequence[int], bank: DemonstrationBank, texts: Flo
     votes = None
     if len(bank) and len(rows):
         meanings = centred(np.asarray(texts, np.float32))
-        votes = np.stack([_votes(view, row, bank, meanings) for row in rows])
+        near = ((view.inputs[row], np.asarray(view.content[row], np.float32)) for row in rows)
+        votes = np.stack([votes_of(bank, text, vector, meanings) for text, vector in near])
     relation = view.relation[rows] if view.relation is not None else None
     return Points(view.content[rows], relation, votes)
-
-
-def _votes(view: View, row: int, bank: DemonstrationBank, meanings: np.typing.NDArray[np.float32]) -> Floats:
-    found, scores = bank.nearest(view.inputs[row], np.asarray(view.content[row], np.float32), NEAREST)
-    return marginal(np.array(scores), bank.meanings[bank.of_output[found]], meanings)
 
 
 def loss(episodes: Sequence[Episode], weights: BankWeights) -> float:

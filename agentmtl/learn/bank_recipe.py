@@ -19,9 +19,16 @@ import numpy as np
 
 from agentmtl.errors import UsageError
 from agentmtl.evaluate.jsonl import files_hash
-from agentmtl.experts.bank import LearnedBank, encoded_options, readable, save_learned, two_parts
+from agentmtl.experts.bank import (
+    LearnedBank,
+    encoded_options,
+    readable,
+    related,
+    related_pairs,
+    save_learned,
+)
 from agentmtl.experts.demonstrations import question_of
-from agentmtl.experts.few_shot import BankWeights, Floats, option_features, relations
+from agentmtl.experts.few_shot import BankWeights, Floats, option_features
 from agentmtl.ingest.demonstrations import read_demonstrations
 from agentmtl.learn.bank import SHOTS, Choices, View, episodes_of, in_turn, learn_choice, search
 from agentmtl.retrieval.bank import DemonstrationBank, Entry, build_bank
@@ -120,23 +127,13 @@ def _labelled(
     vectors = encode(inputs)
     y = np.array([labels.index(example.output) for example in examples])
     view = View(
-        task.name, family, inputs, np.asarray(vectors, np.float64), _relation(inputs, encode), y,
+        task.name, family, inputs, np.asarray(vectors, np.float64), related(inputs, encode), y,
         np.asarray(texts, np.float64),
     )  # fmt: skip
     kept = examples[: recipe.kept]
     entries = tuple(Entry(task.name, example.input, example.output) for example in kept)
     meanings = tuple(texts[label] for label in y[: len(kept)])
     return Source(task, family, view, None, entries, vectors[: len(kept)], meanings, facts)
-
-
-def _relation(inputs: Sequence[str], encode: Encode) -> Floats | None:
-    pairs = [pair for pair in map(two_parts, inputs) if pair is not None]
-    return _related(pairs, encode) if pairs and len(pairs) == len(inputs) else None
-
-
-def _related(pairs: Sequence[tuple[str, str]], encode: Encode) -> Floats:
-    vectors = np.asarray(encode([text for pair in pairs for text in pair]), np.float64)
-    return relations(pairs, vectors[::2], vectors[1::2])
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,7 +176,7 @@ def _paired(
     told = [f"{a} {b}" for a, b in pairs]
     y = np.repeat([0, 1], len(questions))
     view = View(
-        task.name, family, tuple(told), np.asarray(encode(told), np.float64), _related(pairs, encode), y,
+        task.name, family, tuple(told), np.asarray(encode(told), np.float64), related_pairs(pairs, encode), y,
         np.asarray(encode(["right", "wrong"]), np.float64),
     )  # fmt: skip
     nothing = np.empty((0, view.content.shape[1]), np.float32)

@@ -27,9 +27,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from agentmtl.experts.demonstrations import STRENGTH, kernel_weights, option_votes, tally
-from agentmtl.learn.distil import query_vectors
 from agentmtl.learn.feedback import FeedbackScorer, Floats, Pool
 from agentmtl.learn.mining import Lists
+from agentmtl.learn.text_vectors import encoded, vectors_of
 from agentmtl.schema import Demonstration
 from agentmtl.tasks import Task, instructed
 from agentmtl.trunk.encoder import Vectors
@@ -42,7 +42,6 @@ TEMPERATURE = 0.05
 SHOWN = 8  # candidates of a query in a batch, itself not counted
 SEEDS = 7  # queries that a batch is drawn around
 VOTERS = 8  # demonstrations that vote on dev
-_TOGETHER = 16  # texts of a batch that are read together
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -82,17 +81,6 @@ class RankingTask:
         """The text as it is encoded."""
         return instructed(self._task, text)
 
-    def encoded(self, module: torch.nn.Module, texts: Sequence[str]) -> torch.Tensor:
-        """(n, d); texts of like length together, so that little is padded."""
-        import torch
-
-        order = sorted(range(len(texts)), key=lambda n: len(texts[n]))
-        parts = [order[at : at + _TOGETHER] for at in range(0, len(order), _TOGETHER)]
-        rows = torch.cat([query_vectors(module, self._cutter, [texts[n] for n in part]) for part in parts])
-        back = torch.empty(len(order), dtype=torch.long, device=rows.device)
-        back[torch.tensor(order, device=rows.device)] = torch.arange(len(order), device=rows.device)
-        return rows[back]
-
     def batches(self, epoch: int) -> list[list[int]]:
         """Around every query once: it and some of its candidates, each example once a batch."""
         random = Random(f"demonstrations:{self.name}:{self._seed}:{epoch}")
@@ -110,7 +98,7 @@ class RankingTask:
         import torch
 
         texts = [self.told(self.pool.examples[row].input) for row in batch]
-        vectors = self.encoded(module, texts)
+        vectors = encoded(module, self._cutter, texts)[0]
         with torch.autocast(vectors.device.type, enabled=False):
             scores = vectors.float() @ vectors.float().T / TEMPERATURE
             utilities = torch.from_numpy(self._utilities(batch)).to(scores.device)
@@ -141,8 +129,8 @@ class RankingTask:
         from agentmtl.evaluate.answer_metrics import f1
 
         shown, asked = self.dev.shown, self.dev.asked
-        rows = self.encoded(module, [self.told(one.input) for one in (*shown, *asked)])
-        vectors = np.asarray(rows.detach().float().cpu().numpy(), np.float32)
+        texts = [self.told(one.input) for one in (*shown, *asked)]
+        vectors = vectors_of(module, self._cutter, texts)
         known, inputs = vectors[: len(shown)], vectors[len(shown) :]
         if self.pool.task.kind == "multiple_choice":
             said = self._chosen(known, inputs)

@@ -17,7 +17,6 @@ import numpy as np
 
 from agentmtl.errors import UsageError
 from agentmtl.learn.ranking import Group, first_gold_rank, groups_of
-from agentmtl.learn.reader import run_module
 from agentmtl.learn.recipe import (
     AdapterRecipe,
     Watch,
@@ -30,6 +29,7 @@ from agentmtl.learn.recipe import (
     unwatched,
     write_report,
 )
+from agentmtl.learn.text_vectors import encoded, vectors_of
 from agentmtl.learn.training import train
 from agentmtl.retrieval.rerank import pair_scores
 from agentmtl.trunk.head_network import open_head
@@ -43,7 +43,6 @@ if TYPE_CHECKING:
 
 SHARE = 0.5  # c above: of the teacher's
 TEMPERATURE = 0.05
-_DEV = 128  # questions of dev encoded together
 _AT_ONCE = 8  # groups that the teacher scores together
 
 
@@ -88,7 +87,7 @@ class QueriesTask:
         import torch
 
         groups = [self._train[i] for i in batch]
-        queries = query_vectors(module, self._cutter, [g.question for g in groups])
+        queries = encoded(module, self._cutter, [g.question for g in groups])[0]
         with torch.autocast(queries.device.type, enabled=False):  # a logit of 16 has steps of .06 in bf16
             return self._loss(groups, queries)
 
@@ -112,26 +111,10 @@ class QueriesTask:
 
     def evaluate(self, module: torch.nn.Module) -> dict[str, float]:
         """Mean reciprocal rank of the first gold one among a question's hits: by the teacher, and "score"."""
-        found = [
-            query_vectors(module, self._cutter, [g.question for g in self._dev[at : at + _DEV]])
-            for at in range(0, len(self._dev), _DEV)
-        ]
-        vectors = np.concatenate([part.float().cpu().numpy() for part in found])
+        vectors = vectors_of(module, self._cutter, [g.question for g in self._dev])
         own = [first_gold_rank(g, g.vectors @ v) for g, v in zip(self._dev, vectors, strict=True)]
         teacher = [first_gold_rank(g, np.array(g.scores)) for g in self._dev]
         return {"mrr-teacher": float(np.mean(teacher)), "score": float(np.mean(own))}
-
-
-def query_vectors(module: torch.nn.Module, cutter: PairCutter, queries: Sequence[str]) -> torch.Tensor:
-    """(n, d), of unit length."""
-    import torch
-
-    windows = cutter.singles(queries)
-    found = run_module(module, cutter, windows)[VECTOR]
-    lengths = torch.tensor([len(window.ids) for window in windows], device=found.device)
-    mask = torch.arange(found.shape[1], device=found.device)[None] < lengths[:, None]
-    pooled = (found * mask[:, :, None]).sum(1) / lengths[:, None]
-    return torch.nn.functional.normalize(pooled, dim=1)
 
 
 def train_queries(

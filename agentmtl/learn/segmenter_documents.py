@@ -8,7 +8,6 @@ of any topics or of neighbouring ones that are alike.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
@@ -17,7 +16,6 @@ from random import Random
 from typing import TypeAlias
 
 import numpy as np
-from numpy.typing import NDArray
 
 from agentmtl.errors import UsageError
 from agentmtl.evaluate.datasets import kind_of, read_multihop, read_reading
@@ -25,6 +23,7 @@ from agentmtl.evaluate.reading_examples import is_dev
 from agentmtl.ingest import split_sentences
 from agentmtl.ingest.segmenter import Floats, gap_features
 from agentmtl.trunk.encoder import Encoder, Vectors
+from agentmtl.trunk.kept import kept_vectors
 
 Topics: TypeAlias = Mapping[str, tuple[str, ...]]  # title → sentences
 
@@ -36,7 +35,6 @@ DEV_SHARE = 0.15
 MAP_SHARE = 0.55  # of the other titles
 _LEAST = 3  # sentences of a topic
 _CANDIDATES = 20
-_AT_ONCE = 512
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,24 +90,9 @@ def read_topics(folder: Path, limit: int = 0) -> TopicSet:
 def encoded(
     topics: Topics, encoder: Encoder, cache: Path, watch: Callable[[int, int], None]
 ) -> dict[str, Vectors]:
-    """The vector of every sentence. What was encoded once is kept in `cache` as float16, named by all
-    texts."""
+    """The vector of every sentence, rounded to float16; what was encoded once is kept in `cache`."""
     texts = sorted({s for sentences in topics.values() for s in sentences})
-    digest = hashlib.sha256("\0".join([encoder.identity.space, *texts]).encode()).hexdigest()
-    kept = cache / f"sentences-{digest[:16]}.npy"
-    if kept.is_file():
-        return _by_text(texts, np.load(kept, allow_pickle=False))
-    parts = []
-    for at in range(0, len(texts), _AT_ONCE):
-        parts.append(encoder.encode(texts[at : at + _AT_ONCE]))
-        watch(min(at + _AT_ONCE, len(texts)), len(texts))
-    vectors = np.concatenate(parts).astype(np.float16)
-    cache.mkdir(parents=True, exist_ok=True)
-    np.save(kept, vectors, allow_pickle=False)
-    return _by_text(texts, vectors)
-
-
-def _by_text(texts: Sequence[str], vectors: NDArray[np.float16]) -> dict[str, Vectors]:
+    vectors = kept_vectors(encoder, texts, "document", cache, watch).astype(np.float16)
     return dict(zip(texts, vectors.astype(np.float32), strict=True))
 
 

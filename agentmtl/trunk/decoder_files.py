@@ -47,15 +47,10 @@ class DecoderCard:
     command: str = ""
     seed: int = 0
     metrics: Mapping[str, Any] = field(default_factory=dict)
-    calibration: Mapping[str, Any] = field(default_factory=dict)
     format: int = FORMAT
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
-
-    def is_trained_on(self, sha256: str) -> bool:
-        """Whether it learned from the set with this hash."""
-        return any(entry.get("sha256") == sha256 and entry.get("train") for entry in self.data.values())
 
 
 def fresh_decoder(states: QueryStates, prior: NDArray[np.float32], shape: DecoderShape, seed: int = 0) -> Any:
