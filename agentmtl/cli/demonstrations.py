@@ -31,8 +31,8 @@ from agentmtl.errors import StorageError, UsageError
 from agentmtl.schema import SCHEMA_VERSION
 
 if TYPE_CHECKING:
-    from agentmtl.experts.bank import FewVoter, LearnedBank
-    from agentmtl.experts.demonstrations import DemonstrationVoter, Vote, VoterSettings
+    from agentmtl.experts.bank import LearnedBank
+    from agentmtl.experts.demonstrations import Vote, Voter, VoterSettings
     from agentmtl.retrieval.demonstrations import Selection
     from agentmtl.retrieval.index import Index
     from agentmtl.tasks import Task
@@ -100,7 +100,8 @@ def demos(
 
 @dataclass(frozen=True, slots=True)
 class Predicting:
-    """The options of predictions as given. `nearest` None: what is unusual for the task."""
+    """The options of predictions as given. `nearest` None: what is unusual for the task. `llm`: a language
+    model that reads, by name."""
 
     k: int = 8
     channel: str = "fused"
@@ -109,6 +110,7 @@ class Predicting:
     bank: str = "task"
     threshold: float = 0.0
     nearest: float | None = None
+    llm: str | None = None
 
 
 def predict_lines(opened: Index, task: str, out: Path | None, given: Predicting, quiet: bool) -> None:
@@ -121,8 +123,8 @@ def predict_lines(opened: Index, task: str, out: Path | None, given: Predicting,
     chosen = _selection(given.k, given.channel, given.diversity, given.balance, bank)
     nearest = usual_nearest(opened.retriever, card.name) if given.nearest is None else given.nearest
     settings = VoterSettings(chosen, threshold=given.threshold, nearest=nearest)
-    voter = _voter(opened, card, settings, learned)
-    made_by = repr((card, settings, *([repr(learned.card)] if learned else [])))
+    voter = _voter(opened, card, settings, learned, given.llm)
+    made_by = repr((card, settings, *([repr(learned.card)] if learned else []), *filter(None, [given.llm])))
     with appending(out) as stream, watching("predicting", quiet) as watch:
         done, failures = _resumed(sys.stdin.buffer, out, made_by)
         watch(done)
@@ -148,12 +150,18 @@ def _learned(bank: str) -> LearnedBank | None:
 
 
 def _voter(
-    index: Index, card: Task, settings: VoterSettings, learned: LearnedBank | None
-) -> DemonstrationVoter | FewVoter:
-    """The bank's for a task with few examples, else the demonstration voter."""
+    index: Index, card: Task, settings: VoterSettings, learned: LearnedBank | None, llm: str | None
+) -> Voter:
+    """A language model's where one is named, the bank's for a task with few examples, else the demonstration
+    voter."""
     from agentmtl.experts.bank import FewVoter, has_few
     from agentmtl.experts.demonstrations import DemonstrationVoter
 
+    if llm is not None:
+        from agentmtl.experts.conditioned import ConditionedReader
+        from agentmtl.integrations.models import open_scorer
+
+        return ConditionedReader(index.retriever, card, open_scorer(llm), learned, settings)
     if learned is not None and has_few(index.retriever, card.name):
         return FewVoter(index.retriever, card, learned, settings)
     return DemonstrationVoter(index.retriever, card, settings)
@@ -188,9 +196,7 @@ def _selection(k: int, channel: str, diversity: float, balance: bool, bank: str)
 # --- a run over many inputs -------------------------------------------------------------------------
 
 
-def _predicted(
-    voter: DemonstrationVoter | FewVoter, batch: Iterable[bytes], made_by: str
-) -> Iterator[dict[str, Any]]:
+def _predicted(voter: Voter, batch: Iterable[bytes], made_by: str) -> Iterator[dict[str, Any]]:
     """The output of each input line, in order."""
     read = [(raw, *_parsed(raw)) for raw in batch]
     good = [(record["input"], record.get("choices") or ()) for _, record, error in read if not error]
@@ -202,7 +208,7 @@ def _predicted(
         yield _output_record(raw, record, outcome if not error else None, error, made_by)
 
 
-def _votes(voter: DemonstrationVoter | FewVoter, good: list[tuple[str, Any]]) -> list[Any]:
+def _votes(voter: Voter, good: list[tuple[str, Any]]) -> list[Any]:
     """A vote for each, or the UsageError it gave; one bad record does not spoil its neighbours."""
     try:
         return list(voter.predict([text for text, _ in good], [options for _, options in good]))
@@ -212,7 +218,7 @@ def _votes(voter: DemonstrationVoter | FewVoter, good: list[tuple[str, Any]]) ->
         return [_caught(voter, good[0])]
 
 
-def _caught(voter: DemonstrationVoter | FewVoter, one: tuple[str, Any]) -> Any:
+def _caught(voter: Voter, one: tuple[str, Any]) -> Any:
     try:
         return voter.predict([one[0]], [one[1]])[0]
     except UsageError as error:

@@ -34,7 +34,7 @@ from agentmtl.cli.output import BackendFlag, IndexFlag, JudgeFlag, QuietFlag, in
 from agentmtl.errors import UsageError
 
 QUESTIONS = ".jsonl"  # how the name of a file of questions ends
-_OF_QUESTIONS = ("hops", "where", "expert", "judge", "llm", "samples", "aggregator", "updater", "max_tokens",
+_OF_QUESTIONS = ("hops", "where", "expert", "judge", "samples", "aggregator", "updater", "max_tokens",
                  "budget", "task", "demonstrations", "reward", "router", "concurrency", "no_log")  # fmt: skip
 _OF_TASKS = ("k", "channel", "diversity", "balance", "bank", "nearest")
 
@@ -104,6 +104,8 @@ def run(
     The input of a task is {"input": "…"}, with "choices" for multiple choice; the outputs, from labelled
     examples alone, come in the same order. A bad line gives a line with "error".
     A task of 100 examples or fewer is better read with --bank shipped, or a folder of `train bank`.
+    With --llm causal:FOLDER, or a model of vLLM, a language model reads the input after each of the examples,
+    those of the bank with them, and says how likely each label is.
 
     The exit code is 1 where a question or a line failed. A run goes on with --out only for the same inputs
     and the same options.
@@ -117,6 +119,8 @@ def run(
       agentmtl run trec --index indexes/tasks < inputs.jsonl > outputs.jsonl
 
       agentmtl run trec --index indexes/tasks --out outputs.jsonl --threshold 0.6 < inputs.jsonl
+
+      agentmtl run trec --index indexes/tasks --bank shipped --llm causal:models/mine < inputs.jsonl
     """
     from agentmtl.retrieval.index import Index
 
@@ -138,7 +142,7 @@ def run(
         least = 0.0 if threshold is None else threshold
         if not 0 <= least <= 1:
             raise UsageError(f"{least:g} is no probability.", "Give --threshold between 0 and 1.")
-        options = Predicting(k, channel, diversity, balance, bank, least, nearest)
+        options = Predicting(k, channel, diversity, balance, bank, least, nearest, llm)
         predict_lines(opened, what, out, options, quiet)
 
 

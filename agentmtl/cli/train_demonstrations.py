@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -12,10 +12,7 @@ from agentmtl.cli.output import EncoderFlag, JsonFlag, QuietFlag, emit, say, set
 from agentmtl.errors import UsageError
 from agentmtl.schema import SCHEMA_VERSION
 
-if TYPE_CHECKING:
-    from agentmtl.experts.scoring import Scorer
-
-KERNEL, CAUSAL, SERVER = "kernel", "causal:", "vllm:"
+KERNEL = "kernel"
 
 
 def demonstrations(
@@ -61,6 +58,7 @@ def demonstrations(
 
       agentmtl train demonstrations --data tasks/mine --rounds 1 --queries 100 --out heads/mine --json
     """
+    from agentmtl.integrations.models import open_scorer
     from agentmtl.learn.demonstrations_recipe import DemonstrationsRecipe, train_demonstrations
     from agentmtl.trunk.loading import model_files
 
@@ -69,7 +67,7 @@ def demonstrations(
         rank=rank, rate=rate, epochs=epochs, seed=seed, limit=limit, rounds=rounds, queries=queries,
         instruct=instruct, afresh=afresh, scorer=scorer,
     )  # fmt: skip
-    folders, model = task_folders(data, leave_out or ()), _model(scorer)
+    folders, model = task_folders(data, leave_out or ()), None if scorer == KERNEL else open_scorer(scorer)
     with watching_steps("training", quiet or as_json) as watch:
         head = train_demonstrations(files, folders, out, recipe, model, command_line(), watch)
     if as_json:
@@ -96,21 +94,3 @@ def task_folders(data: list[Path], leave_out: list[str] | tuple[str, ...] = ()) 
     if unknown:
         raise UsageError(f"There is no task {', '.join(unknown)} to leave out.", "Name folders of --data.")
     return [folder for folder in found if folder.name not in leave_out]
-
-
-def _model(scorer: str) -> Scorer | None:
-    """A language model that ranks; None for the kernel predictor. Raises UsageError, ModelError."""
-    if scorer == KERNEL:
-        return None
-    if scorer.startswith(CAUSAL):
-        from agentmtl.integrations.causal import CausalScorer
-
-        return CausalScorer(Path(scorer.removeprefix(CAUSAL)))
-    if scorer.startswith(SERVER):
-        from agentmtl.experts.scoring import Scorer as Scores
-        from agentmtl.integrations.models import open_chat_model
-
-        found: object = open_chat_model(scorer)
-        if isinstance(found, Scores):
-            return found
-    raise UsageError(f"{scorer!r} ranks no candidates.", "Give kernel, causal:FOLDER, or vllm:MODEL@URL.")

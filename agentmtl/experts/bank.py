@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 
 from agentmtl.errors import EncoderError, UsageError
-from agentmtl.experts.demonstrations import Vote, VoterSettings, examples_of, question_of
+from agentmtl.experts.demonstrations import Vote, VoterSettings, examples_of, offered, question_of
 from agentmtl.experts.few_shot import (
     RELATIONS,
     BankWeights,
@@ -71,7 +71,7 @@ class LearnedBank:
     def check_trunk(self, identity: EncoderIdentity) -> None:
         """Raises EncoderError where it was made with other vectors."""
         made = self.card.get("trunk", "")
-        if made != identity.space:
+        if made != identity.space or self.bank.vectors.shape[-1] not in (0, identity.dimension):
             raise EncoderError(
                 f"The bank was made with the trunk {made[:19]}…, not with {identity.name} "
                 f"({identity.space[:19]}…).",
@@ -245,11 +245,7 @@ class FewVoter:
         """As `DemonstrationVoter.predict`."""
         if not inputs:
             return []
-        options = choices if choices is not None else [()] * len(inputs)
-        if len(options) != len(inputs) or (self._task.kind == "multiple_choice" and not all(options)):
-            raise UsageError(
-                f"The task {self._task.name} chooses among options.", 'Give "choices" with each input.'
-            )
+        options = offered(self._task, inputs, choices)
         vectors = self._retriever.encode_inputs(inputs, self._task.name)
         judged = self._voter.predict(inputs, options)
         return [self._vote(*one) for one in zip(inputs, vectors, judged, strict=True)]

@@ -15,6 +15,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Protocol
 
 import numpy as np
 
@@ -61,6 +62,14 @@ class VoterSettings:
     nearest: float = -1.0
 
 
+class Voter(Protocol):
+    """What predicts for one task of an index."""
+
+    def predict(self, inputs: Sequence[str], choices: Sequence[Sequence[str]] | None = None) -> list[Vote]:
+        """A prediction for each input; `choices` are the options of each, for multiple choice."""
+        ...
+
+
 class DemonstrationVoter:
     """Predicts for one task from the demonstrations of an index."""
 
@@ -90,18 +99,13 @@ class DemonstrationVoter:
         self, inputs: Sequence[str], choices: Sequence[Sequence[str]] | None, ks: Sequence[int]
     ) -> list[dict[int, Vote]]:
         """For each input, the prediction from the best k demonstrations, for every k of `ks`."""
-        options = choices if choices is not None else [()] * len(inputs)
-        lacking = self._task.kind == "multiple_choice" and not all(options)
-        if len(options) != len(inputs) or lacking:
-            raise UsageError(
-                f"The task {self._task.name} chooses among options.", 'Give "choices" with each input.'
-            )
+        options = offered(self._task, inputs, choices)
         selection = replace(self._settings.selection, k=max(ks), order="best_first")
         vectors = self._retriever.encode_inputs(inputs, self._task.name) if inputs else ()
         found: list[dict[int, Vote]] = []
-        for text, offered, vector in zip(inputs, options, vectors, strict=True):
+        for text, mine, vector in zip(inputs, options, vectors, strict=True):
             chosen = select(self._retriever, text, self._task.name, selection, vector)
-            found.append({k: self._vote(text, offered, _first(chosen, k)) for k in ks})
+            found.append({k: self._vote(text, mine, _first(chosen, k)) for k in ks})
         return found
 
     def _vote(self, text: str, options: Sequence[str], found: Selected) -> Vote:
@@ -132,6 +136,16 @@ class DemonstrationVoter:
         if self._labels is None:
             self._labels = frozenset(self._task.labels) or outputs_of(self._retriever, self._task.name)
         return self._labels
+
+
+def offered(
+    task: Task, inputs: Sequence[str], choices: Sequence[Sequence[str]] | None
+) -> Sequence[Sequence[str]]:
+    """The options of each input, () where there are none. Raises UsageError where they are missing."""
+    options = choices if choices is not None else [()] * len(inputs)
+    if len(options) != len(inputs) or (task.kind == "multiple_choice" and not all(options)):
+        raise UsageError(f"The task {task.name} chooses among options.", 'Give "choices" with each input.')
+    return options
 
 
 def option_votes(

@@ -5,16 +5,23 @@ vllm:MODEL@http://127.0.0.1:8000    … at this address
 vllm-local:DIR                      a model of this machine, in this process: for batch work
 openai:gpt-…, anthropic:claude-…    whatever LangChain's `init_chat_model` opens; its package must be there
 fake:TEXT                           says TEXT, to try things out
+
+As judges of text (`open_scorer`) those of vLLM, and
+
+causal:DIR                          a Hugging Face causal model of this machine, in this process
 """
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from agentmtl.errors import ModelError, UsageError
 
 if TYPE_CHECKING:
     from langchain_core.language_models.chat_models import BaseChatModel
+
+    from agentmtl.experts.scoring import Scorer
 
 _HINT = "Write for example --llm vllm:MODEL@http://127.0.0.1:8000 or --llm openai:MODEL"
 
@@ -52,3 +59,23 @@ def _vllm(name: str) -> BaseChatModel:
         return ChatVLLM(model=model, logprobs=True)
     url = address.rstrip("/")
     return ChatVLLM(model=model, base_url=url if url.endswith("/v1") else f"{url}/v1", logprobs=True)
+
+
+def open_scorer(spec: str) -> Scorer:
+    """A language model that gives probabilities. Raises UsageError for a name of none, ModelError where it
+    cannot be opened."""
+    from agentmtl.experts.scoring import Scorer
+
+    provider, _, name = spec.partition(":")
+    if provider == "causal" and name:
+        from agentmtl.integrations.causal import CausalScorer
+
+        return CausalScorer(Path(name))
+    if provider in ("vllm", "vllm-local"):
+        found: object = open_chat_model(spec)
+        if isinstance(found, Scorer):
+            return found
+    raise UsageError(
+        f"{spec!r} gives no probabilities of texts.",
+        "Give causal:FOLDER, vllm:MODEL@URL or vllm-local:FOLDER.",
+    )

@@ -16,6 +16,7 @@ from agentmtl.tasks import Task
 
 from ..learn.test_bank import task_folder
 
+TINY = Path(__file__).parent.parent / "serving" / "tiny"
 HASHING = ["--encoder", "hashing:64", "--quiet"]
 
 
@@ -43,6 +44,24 @@ def test_from_tasks_to_predictions(
     right = [o["output"] == r["output"] for o, r in zip(outputs["bank"], records[30:50], strict=True)]
     assert sum(right) >= 16 and outputs["bank"][0]["sha256"] != outputs["task"][0]["sha256"]
     assert set(outputs["bank"][0]["probabilities"]) == set(labels)
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(asked[: asked.index(b"\n")])))
+    read = [
+        "run",
+        "colours",
+        "--index",
+        "ix",
+        "--bank",
+        "bank",
+        "--llm",
+        f"causal:{TINY}",
+        "-k",
+        "2",
+        "--quiet",
+    ]
+    assert run(read) == 0
+    assert set(json.loads(capsys.readouterr().out)["probabilities"]) == set(labels)
+    assert run(["run", "colours", "--index", "ix", "--llm", "openai:some", "--quiet"]) == 2
+    assert "gives no probabilities" in capsys.readouterr().err
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(asked)))
     assert run(["run", "colours", "--index", "ix", "--bank", "nowhere", "--quiet"]) == 2
     assert "is not a bank" in capsys.readouterr().err

@@ -8,7 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from agentmtl import Index
 from agentmtl.errors import UsageError
+from agentmtl.experts.conditioned import ConditionedReader
 from agentmtl.experts.scoring import Scorer
 from agentmtl.integrations.causal import CausalScorer
 from agentmtl.integrations.chat_vllm import ChatVLLM
@@ -61,3 +63,18 @@ def test_a_server_ranks_demonstrations_as_the_model_in_process_does(spare_chat: 
     here = LikelihoodScorer(pool, CausalScorer(TINY)).utilities(asked, given)
     np.testing.assert_allclose(served, here, atol=0.1)
     assert np.corrcoef(served.ravel(), here.ravel())[0, 1] > 0.95
+
+
+def test_a_server_reads_after_examples_as_the_model_in_process_does(
+    spare_chat: ChatVLLM, tmp_path: Path
+) -> None:
+    task = Task("colours", "classification", "Say the colour.", labels=("red", "blue"))
+    index = Index.create(tmp_path / "index", encoder="hashing:64", streams=())
+    index.add_demonstrations(
+        task, [Demonstration("colours", f"lamp {n} of Tarn", task.labels[n % 2]) for n in range(6)]
+    )
+    asked = ["lamp 1 of Tarn is lit", "a lamp"]
+    served = ConditionedReader(index.retriever, task, spare_chat).predict(asked)
+    here = ConditionedReader(index.retriever, task, CausalScorer(TINY)).predict(asked)
+    for far, near in zip(served, here, strict=True):
+        assert dict(far.probabilities) == pytest.approx(dict(near.probabilities), abs=0.05)
