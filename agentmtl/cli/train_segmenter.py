@@ -30,10 +30,10 @@ def segmenter(
     out: Annotated[
         Path, typer.Option("--out", "-o", metavar="DIR", help="Where the run and the segmenter are kept.")
     ],
-    documents: Annotated[int, typer.Option(min=6, help="Put together of pieces, to fit by.")] = 90,
+    documents: Annotated[int, typer.Option(min=6, help="Put together of pieces, to fit by.")] = 480,
     limit: Annotated[int, typer.Option(min=0, help="Sentences of a title; 0 for all.")] = 90,
     rank: Annotated[int, typer.Option(min=2, help="Dimensions of the map.")] = 128,
-    epochs: Annotated[int, typer.Option(min=1, help="Over the documents.")] = 3,
+    epochs: Annotated[int, typer.Option(min=1, help="Over the documents.")] = 5,
     cache: Annotated[Path, typer.Option(help="Sentence vectors are kept here.")] = INDEXES / "segmenter",
     seed: Annotated[int, typer.Option("--seed", help="Of everything drawn.")] = 0,
     encoder: EncoderFlag = None,

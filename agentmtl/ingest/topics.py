@@ -6,7 +6,9 @@ analysis", ICCV 2007). How much likelier the sentences of a segment are with one
 the text's has then a closed form, for segments of any length. Segments' evidence and the logits of their gaps
 (the features of `agentmtl.ingest.segmenter`) add up to the score of a segmentation, and sums over all
 segmentations are exact (semi-Markov: Sarawagi & Cohen, "Semi-Markov conditional random fields", NeurIPS 2004,
-section 2).
+section 2). Texts differ in how long their topics are: a text is of one of several kinds, each with its own
+lengths, and what it says tells of which (the kind is a latent variable: Quattoni et al., "Hidden conditional
+random fields", TPAMI 29(10), 2007).
 """
 
 from __future__ import annotations
@@ -26,7 +28,7 @@ from agentmtl.errors import UsageError
 from agentmtl.ingest.segmenter import Floats, Segmenter, gap_features, shipped
 
 TENSORS, CARD = "segmenter.safetensors", "card.json"
-FORMAT = 1
+FORMAT = 2
 LIKENESS = "likeness"
 CENTRE = 20.0  # sentences that the training texts' centre counts as, beside the text's own
 LONGEST = 64  # sentences of a segment whose evidence is looked at: what is longer is cut
@@ -36,16 +38,17 @@ _SURE = 30.0  # logits are kept within this
 @dataclass(frozen=True, slots=True)
 class TopicSegmenter:
     """`projection` (d, r) and `offset` (r,) of the map; `spread` (r,): the variance of topics' means where
-    that of a topic's sentences is 1; `scale` of the evidence; `sizes` (3,): what a segment of one sentence,
-    of two, and each logarithm of their number adds; `weights` (f,) and `bias` of a gap; `threshold`: the
-    log-odds from which a gap is a boundary, where nothing else is asked of the pieces. `card` says of what it
-    is made; its "trunk" is whose vectors it reads."""
+    that of a topic's sentences is 1; `scale` of the evidence; `kinds` (k, 5) of texts: the logarithm of each
+    one's share, what a cut adds, and what a segment of one sentence, of two, and each logarithm of their
+    number adds; `weights` (f,) and `bias` of a gap; `threshold`: the log-odds from which a gap is a boundary,
+    where nothing else is asked of the pieces. `card` says of what it is made; its "trunk" is whose vectors it
+    reads."""
 
     projection: Floats
     offset: Floats
     spread: Floats
     scale: float
-    sizes: Floats
+    kinds: Floats
     weights: Floats
     bias: float
     threshold: float
@@ -58,7 +61,7 @@ class TopicSegmenter:
         considered. `vectors` (n, d) of unit length."""
         if len(sentences) < 2:
             return np.zeros(0)
-        return boundary_odds(self.evidence(vectors), self.gaps(sentences, vectors, paragraphs))
+        return boundary_odds(self.evidence(vectors), self.gaps(sentences, vectors, paragraphs), self.kinds)
 
     def boundaries(self, sentences: Sequence[str], vectors: NDArray[Any]) -> list[int]:
         """The first sentence of each new segment: see `threshold`."""
@@ -72,8 +75,8 @@ class TopicSegmenter:
 
     def evidence(self, vectors: NDArray[Any], longest: int = LONGEST) -> Floats:
         """(n, m) of the segment that ends with each sentence and has 1 … m sentences: log likelihood with a
-        common mean less without any, times the scale, and what their number adds; −inf where it would begin
-        before the text. Raises UsageError for vectors of other dimensions."""
+        common mean less without any, times the scale; −inf where it would begin before the text. Raises
+        UsageError for vectors of other dimensions."""
         if vectors.shape[1] != len(self.projection):
             raise UsageError(
                 f"The segmenter reads vectors of {len(self.projection)} dimensions, not {vectors.shape[1]}.",
@@ -87,35 +90,46 @@ class TopicSegmenter:
             shrunk = 1.0 + size * self.spread
             squares = (sums[size:] - sums[:-size]) ** 2
             found[size - 1 :, size - 1] = squares @ (self.spread / shrunk) - np.log(shrunk).sum()
-        short = np.zeros(found.shape[1])
-        short[:2] = self.sizes[:2][: len(short)]
-        prior = short + self.sizes[2] * np.log(np.arange(1, found.shape[1] + 1))
-        return np.asarray(0.5 * self.scale * found + prior)
+        return np.asarray(0.5 * self.scale * found)
 
 
-def boundary_odds(evidence: Floats, gaps: Floats) -> Floats:
+def boundary_odds(evidence: Floats, gaps: Floats, kinds: Floats) -> Floats:
     """(n − 1,): log-odds that there is a boundary at each gap, over all segmentations into segments of 1 … m
-    sentences. `evidence` (n, m) as of `TopicSegmenter.evidence`, `gaps` (n − 1,). O(n · m)."""
-    n = len(evidence)
-    cost = np.concatenate([[0.0], gaps, [0.0]])  # of what begins at each place
-    before, after = np.full(n + 1, -np.inf), np.full(n + 1, -np.inf)
-    before[0] = after[n] = 0.0
-    backwards = [evidence[e - 1, : min(e, evidence.shape[1])] for e in range(1, n + 1)]
+    sentences and all kinds of texts. `evidence` (n, m) and `kinds` (k, 5) as of `TopicSegmenter`, `gaps`
+    (n − 1,). O(k · n · m)."""
+    n, m = evidence.shape
+    told = of_lengths(kinds, m)  # (k, m)
+    cost = np.zeros((len(kinds), n + 1))  # of what begins at each place
+    cost[:, 1:n] = gaps + kinds[:, 1:2]
+    before, after = np.full((2, len(kinds), n + 1), -np.inf)
+    before[:, 0] = after[:, n] = 0.0
     for end in range(1, n + 1):
-        row = backwards[end - 1]
-        starts = slice(end - len(row), end)
-        before[end] = _log_sum(before[starts][::-1] + cost[starts][::-1] + row)
-    sizes = np.arange(evidence.shape[1])
+        size = min(end, m)
+        begun = (before + cost)[:, end - size : end][:, ::-1]
+        before[:, end] = _log_sum(begun + evidence[end - 1, :size] + told[:, :size])
+    sizes = np.arange(m)
     for start in range(n - 1, -1, -1):
-        ends = start + sizes[: n - start]
-        after[start] = _log_sum(evidence[ends, sizes[: n - start]] + cost[ends + 1] + after[ends + 1])
-    chance = np.minimum(before[1:n] + gaps + after[1:n] - before[n], -1e-15)
+        mine = sizes[: n - start]
+        ends = start + mine
+        ended = evidence[ends, mine] + told[:, mine] + cost[:, ends + 1] + after[:, ends + 1]
+        after[:, start] = _log_sum(ended)
+    whole = _log_sum(kinds[:, 0] + before[:, n])
+    here = kinds[:, :1] + before[:, 1:n] + cost[:, 1:n] + after[:, 1:n]
+    chance = np.minimum(_log_sum(here.T) - whole, -1e-15)
     return np.asarray(np.clip(chance - np.log(-np.expm1(chance)), -_SURE, _SURE))
 
 
-def _log_sum(values: Floats) -> float:
-    highest = values.max()
-    return float(highest + np.log(np.exp(values - highest).sum()))
+def of_lengths(kinds: Floats, most: int) -> Floats:
+    """(k, most): what a segment of 1 … `most` sentences adds in each kind of text."""
+    n = np.arange(1, most + 1)
+    parts = np.stack([n == 1, n == 2, np.log(n)])
+    return np.asarray(kinds[:, 2:] @ parts, np.float64)
+
+
+def _log_sum(values: Floats) -> Floats:
+    """Over the last axis."""
+    highest = values.max(axis=-1, keepdims=True)
+    return np.asarray((highest + np.log(np.exp(values - highest).sum(axis=-1, keepdims=True)))[..., 0])
 
 
 def save_segmenter(segmenter: TopicSegmenter, folder: Path) -> None:
@@ -140,7 +154,7 @@ def load_segmenter(folder: Path) -> TopicSegmenter:
             raise ValueError(f"format {card['format']}")
         read = {n: t.astype(np.float64) for n, t in load_file(folder / TENSORS).items()}
         return TopicSegmenter(
-            read["projection"], read["offset"], read["spread"], float(read["scale"]), read["sizes"],
+            read["projection"], read["offset"], read["spread"], float(read["scale"]), read["kinds"],
             read["weights"], float(read["bias"]), float(read["threshold"]), card,
         )  # fmt: skip
     except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
@@ -150,7 +164,7 @@ def load_segmenter(folder: Path) -> TopicSegmenter:
 
 
 _LARGE = ("projection",)
-_SMALL = ("offset", "spread", "scale", "sizes", "weights", "bias", "threshold")
+_SMALL = ("offset", "spread", "scale", "kinds", "weights", "bias", "threshold")
 
 
 @lru_cache(maxsize=8)

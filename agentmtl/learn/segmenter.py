@@ -3,7 +3,8 @@
     topics          linear discriminant analysis (Fisher, 1936) of pieces of texts: directions in which
                     pieces differ more than the sentences of one do
     same topic      what is left, some hundred numbers, by the log likelihood of a document's own segmentation
-                    among all (semi-Markov; labels of "same topic" for free: arXiv 2301.01935)
+                    among all (semi-Markov; labels of "same topic" for free: arXiv 2301.01935), whichever
+                    of a few kinds of texts, with short topics or long ones, it is of
 
 The map is made from some titles, the rest fitted on documents of others: on its own titles it is surer than
 it should be. A segment's score is `agentmtl.ingest.topics.TopicSegmenter.evidence`.
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 
 LONGEST = 24  # sentences of a segment while fitting: more than a piece has
 PIECE = 8  # sentences of a piece, for the map
-RIDGE = 5.0  # times the mean variance, added to the variance within pieces: directions that few titles tell
+RIDGE = 2.0  # times the mean variance, added to the variance within pieces: directions that few titles tell
 THRESHOLDS = np.linspace(-2.0, 2.0, 21)
 _FAR = -1e4
 _LEAST_SPREAD = 0.02
@@ -61,9 +62,10 @@ def discriminant(
 
 
 def segmenter_module(
-    mapped: tuple[Floats, Floats, Floats], made: Sequence[Made], seed: int
+    mapped: tuple[Floats, Floats, Floats], made: Sequence[Made], kinds: int, seed: int
 ) -> torch.nn.Module:
-    """The module to fit; its map stays as it is, and its gaps begin as a logistic regression."""
+    """The module to fit; its map stays as it is, its gaps begin as a logistic regression, and its `kinds` of
+    texts with short topics, and longer and longer ones."""
     import torch
     from sklearn.linear_model import LogisticRegression
 
@@ -79,7 +81,9 @@ def segmenter_module(
             self.mean, self.deviation = _tensor(mean), _tensor(deviation)
             self.log_spread = torch.nn.Parameter(_tensor(np.log(mapped[2])))
             self.log_scale = torch.nn.Parameter(torch.tensor(-1.9))
-            self.sizes = torch.nn.Parameter(torch.tensor([-1.0, -1.0, 0.0]))
+            longer = torch.linspace(-1.0, 1.0, kinds) if kinds > 1 else torch.zeros(1)
+            same, short = torch.zeros(kinds), torch.full((kinds,), -1.0)
+            self.kinds = torch.nn.Parameter(torch.stack([same, -2.0 * longer, short, short, longer], 1))
             self.weights = torch.nn.Parameter(_tensor(first.coef_[0]))
             self.bias = torch.nn.Parameter(torch.tensor(float(first.intercept_[0])))
 
@@ -100,9 +104,7 @@ def segmenter_module(
                 column = (sums[:, size:] - sums[:, :-size]).square() @ (spread / shrunk)
                 column = column - shrunk.log().sum()
                 columns.append(torch.nn.functional.pad(column, (size - 1, 0), value=_FAR))
-            n = torch.arange(1, len(columns) + 1)
-            told = self.sizes[0] * (n == 1) + self.sizes[1] * (n == 2) + self.sizes[2] * n.log()
-            return 0.5 * self.log_scale.exp() * torch.stack(columns, -1) + told
+            return 0.5 * self.log_scale.exp() * torch.stack(columns, -1)
 
     return Module()
 
@@ -114,24 +116,33 @@ def _tensor(values: Floats) -> torch.Tensor:
 
 
 def log_likelihood(
-    evidence: torch.Tensor, gaps: torch.Tensor, lengths: Sequence[int], starts: Sequence[Sequence[int]]
+    evidence: torch.Tensor,
+    gaps: torch.Tensor,
+    kinds: torch.Tensor,
+    lengths: Sequence[int],
+    starts: Sequence[Sequence[int]],
 ) -> torch.Tensor:
-    """(b,): of each document's own segmentation, for each of its sentences. `evidence` (b, n, m) and `gaps`
-    (b, n − 1) are padded to the longest document."""
+    """(b,): of each document's own segmentation, for each of its sentences, whichever of the kinds (k, 5) it
+    is of. `evidence` (b, n, m) and `gaps` (b, n − 1) are padded to the longest document."""
     import torch
 
     batch, length, most = evidence.shape
-    cost = torch.nn.functional.pad(gaps, (1, 0))  # what begins the document costs nothing
-    before = [torch.zeros(batch)]
+    n = torch.arange(1, most + 1)
+    told = kinds[:, 2:] @ torch.stack([(n == 1).float(), (n == 2).float(), n.log()])
+    scores = evidence[:, None] + told[:, None]  # (b, k, n, m)
+    cut = gaps[:, None] + kinds[None, :, 1:2]
+    cost = torch.nn.functional.pad(cut, (1, 0))  # what begins the document costs nothing
+    before = [torch.zeros(batch, len(kinds))]
     for end in range(1, length + 1):
         size = min(end, most)
-        begun = [before[end - k] + cost[:, end - k] for k in range(1, size + 1)]
-        before.append(torch.logsumexp(torch.stack(begun, -1) + evidence[:, end - 1, :size], -1))
-    found = []
-    for row, (n, cuts) in enumerate(zip(lengths, starts, strict=True)):
-        edges = torch.tensor((0, *cuts, n))
-        own = evidence[row, edges[1:] - 1, edges.diff() - 1].sum() + cost[row, edges[1:-1]].sum()
-        found.append((own - before[n][row]) / n)
+        begun = [before[end - k] + cost[:, :, end - k] for k in range(1, size + 1)]
+        before.append(torch.logsumexp(torch.stack(begun, -1) + scores[:, :, end - 1, :size], -1))
+    found, shares = [], kinds[:, 0]
+    for row, (count, cuts) in enumerate(zip(lengths, starts, strict=True)):
+        edges = torch.tensor((0, *cuts, count))
+        own = scores[row, :, edges[1:] - 1, edges.diff() - 1].sum(1) + cost[row, :, edges[1:-1]].sum(1)
+        every = torch.logsumexp(before[count][row] + shares, 0)
+        found.append((torch.logsumexp(own + shares, 0) - every) / count)
     return torch.stack(found)
 
 
@@ -161,7 +172,8 @@ class SegmentationTask:
             evidence = module.evidence(pad(places, batch_first=True))
             gaps = module.gaps(pad([torch.tensor(m.features).float() for m in made], batch_first=True))
             lengths = [len(m.sentences) for m in made]
-            return -log_likelihood(evidence, gaps, lengths, [m.starts for m in made]).mean()
+            starts = [m.starts for m in made]
+            return -log_likelihood(evidence, gaps, module.kinds, lengths, starts).mean()
 
     def evaluate(self, module: Any) -> dict[str, float]:
         measured = dev_metrics(segmenter_of(module), self.dev)
@@ -179,7 +191,7 @@ def segmenter_of(
     weights = array(module.weights) / array(module.deviation)
     return TopicSegmenter(
         array(module.projection), array(module.offset), array(module.log_spread.exp()),
-        float(module.log_scale.detach().exp()), array(module.sizes), weights,
+        float(module.log_scale.detach().exp()), array(module.kinds), weights,
         float(module.bias.detach()) - float(weights @ array(module.mean)), threshold, card or {},
     )  # fmt: skip
 
@@ -197,7 +209,8 @@ def dev_metrics(fitted: TopicSegmenter, made: Sequence[Made]) -> dict[str, float
 
 
 def _odds(fitted: TopicSegmenter, document: Made) -> Floats:
-    return boundary_odds(fitted.evidence(document.vectors), document.features @ fitted.weights + fitted.bias)
+    gaps = document.features @ fitted.weights + fitted.bias
+    return boundary_odds(fitted.evidence(document.vectors), gaps, fitted.kinds)
 
 
 def _scores(document: Made, odds: Floats, threshold: float) -> tuple[float, float]:

@@ -25,15 +25,17 @@ from agentmtl.trunk.encoder import Encoder
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SegmenterRecipe:
-    """`rank` of the map; `documents` that are put together to fit by, a third as many to stop by; `limit`:
-    sentences of a title, 0 for all; `rate`: the highest learning rate."""
+    """`rank` of the map; `kinds` of texts by the lengths of their topics; `documents` that are put together
+    to fit by, a third as many to stop by; `limit`: sentences of a title, 0 for all; `rate`: the highest
+    learning rate."""
 
     rank: int = 128
-    documents: int = 90
+    kinds: int = 5
+    documents: int = 480
     limit: int = 90
-    epochs: int = 3
+    epochs: int = 5
     batch: int = 3
-    rate: float = 0.03
+    rate: float = 0.02
     seed: int = 0
 
 
@@ -60,7 +62,7 @@ def train_segmenter(
     made = made_documents([one.fit for one in found], vectors, recipe.documents, f"fit:{recipe.seed}")
     dev = made_documents([one.dev for one in found], vectors, recipe.documents // 3, f"dev:{recipe.seed}")
     module = segmenter_module(
-        discriminant([one.map for one in found], vectors, recipe.rank), made, recipe.seed
+        discriminant([one.map for one in found], vectors, recipe.rank), made, recipe.kinds, recipe.seed
     )
     task = SegmentationTask(made, dev, recipe.batch, recipe.seed)
     settings = TrainSettings(epochs=recipe.epochs, rate=recipe.rate, weight_decay=0.0, seed=recipe.seed)

@@ -32,7 +32,8 @@ def made(rank: int = 3, dimension: int = 5, scale: float = 2.0) -> TopicSegmente
     return TopicSegmenter(
         random.normal(size=(dimension, rank)).astype(np.float16).astype(float),
         np.float32([0.5, -0.25, 0.0][:rank]).astype(float), np.array([0.5, 1.0, 4.0])[:rank], scale,
-        np.zeros(3), np.zeros(len(FEATURES)), 0.5, -0.25, {"format": 1, "trunk": "sha256:mine"},
+        np.float32([[0, 0, 0, 0, 0], [0.5, -1, -2, -1, 0.25]]).astype(float), np.zeros(len(FEATURES)), 0.5,
+        -0.25, {"format": 2, "trunk": "sha256:mine"},
     )  # fmt: skip
 
 
@@ -57,24 +58,30 @@ def test_evidence_is_the_likelihood_of_a_common_mean() -> None:
         assert (found[end - 1, end:] == -np.inf).all()
 
 
+def of(kind: np.ndarray, sizes: list[int]) -> float:
+    """By what a kind of text multiplies the weight of segments of these sizes."""
+    lengths = sum(kind[2] * (n == 1) + kind[3] * (n == 2) + kind[4] * np.log(n) for n in sizes)
+    return float(np.exp(kind[0] + kind[1] * (len(sizes) - 1) + lengths))
+
+
 @settings(max_examples=60, deadline=None)
-@given(n=st.integers(2, 8), most=st.integers(1, 8), seed=st.integers(0, 10_000))
-def test_odds_are_those_over_all_segmentations(n: int, most: int, seed: int) -> None:
+@given(n=st.integers(2, 8), most=st.integers(1, 8), count=st.integers(1, 3), seed=st.integers(0, 10_000))
+def test_odds_are_those_over_all_segmentations(n: int, most: int, count: int, seed: int) -> None:
     random = np.random.default_rng(seed)
     evidence = random.normal(size=(n, min(most, n))) * 2
     for end in range(1, n + 1):
         evidence[end - 1, end:] = -np.inf
-    gaps = random.normal(size=n - 1)
+    gaps, kinds = random.normal(size=n - 1), random.normal(size=(count, 5))
     weights = {}
-    for count in range(n):
-        for cuts in combinations(range(1, n), count):
+    for cut in range(n):
+        for cuts in combinations(range(1, n), cut):
             edges = [0, *cuts, n]
             pieces = list(zip(edges, edges[1:], strict=False))
             if all(b - a <= evidence.shape[1] for a, b in pieces):
                 score = sum(evidence[b - 1, b - a - 1] for a, b in pieces) + sum(gaps[c - 1] for c in cuts)
-                weights[cuts] = np.exp(score)
+                weights[cuts] = np.exp(score) * sum(of(kind, [b - a for a, b in pieces]) for kind in kinds)
     total = sum(weights.values())
-    found = boundary_odds(evidence, gaps)
+    found = boundary_odds(evidence, gaps, kinds)
     for gap in range(1, n):
         chance = sum(w for cuts, w in weights.items() if gap in cuts) / total
         assert 1 / (1 + np.exp(-found[gap - 1])) == pytest.approx(chance, abs=1e-9)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import math
+from collections.abc import Sequence
 from itertools import combinations
 from pathlib import Path
 from random import Random
@@ -38,23 +40,32 @@ def titles_folder(folder: Path, titles: int = 40, seed: int = 0) -> Path:
     return folder
 
 
+def of(kind: torch.Tensor, sizes: Sequence[int]) -> torch.Tensor:
+    """What a kind of text adds for segments of these sizes."""
+    lengths = sum(kind[2] * (n == 1) + kind[3] * (n == 2) + kind[4] * math.log(n) for n in sizes)
+    return kind[0] + kind[1] * (len(sizes) - 1) + lengths
+
+
 def test_the_likelihood_is_of_one_among_all_segmentations() -> None:
     torch.manual_seed(0)
-    evidence, gaps = torch.randn(2, 5, 3), torch.randn(2, 4)
+    evidence, gaps, kinds = torch.randn(2, 5, 3), torch.randn(2, 4), torch.randn(2, 5)
     for end in range(1, 4):
         evidence[:, end - 1, end:] = -1e4
     lengths, starts = (5, 4), ((2, 4), (1,))
-    found = log_likelihood(evidence, gaps, lengths, starts)
+    found = log_likelihood(evidence, gaps, kinds, lengths, starts)
     for row, (n, own) in enumerate(zip(lengths, starts, strict=True)):
         scores = {}
         for count in range(n):
             for cuts in combinations(range(1, n), count):
                 edges = [0, *cuts, n]
                 if all(b - a <= 3 for a, b in zip(edges, edges[1:], strict=False)):
-                    pieces = zip(edges, edges[1:], strict=False)
-                    score = sum(evidence[row, b - 1, b - a - 1] for a, b in pieces)
-                    scores[cuts] = score + sum(gaps[row, c - 1] for c in cuts)
-        total = torch.logsumexp(torch.stack([torch.as_tensor(s) for s in scores.values()]), 0)
+                    sizes = [b - a for a, b in zip(edges, edges[1:], strict=False)]
+                    score = sum(
+                        evidence[row, b - 1, size - 1] for b, size in zip(edges[1:], sizes, strict=True)
+                    )
+                    score = score + sum(gaps[row, c - 1] for c in cuts)
+                    scores[cuts] = torch.logsumexp(torch.stack([score + of(k, sizes) for k in kinds]), 0)
+        total = torch.logsumexp(torch.stack(list(scores.values())), 0)
         assert float(found[row]) == pytest.approx(float((scores[own] - total) / n), abs=1e-5)
 
 
