@@ -12,6 +12,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+import agentmtl.trunk.heads
 from agentmtl.errors import EncoderError
 from agentmtl.experts.reading import KIND, SPAN, readings_of
 from agentmtl.trunk.head_network import HeadNetwork, batches
@@ -198,14 +199,21 @@ def CUTTER() -> PairCutter:
 _CUTTERS: list[PairCutter] = []
 
 
-def test_what_ships_is_small_and_says_where_it_comes_from() -> None:
-    folder = shipped_head("reader")
-    if folder is None:
-        pytest.skip("no reader ships yet")
-    card = load_head(folder).card
-    assert (folder / TENSORS).stat().st_size <= 4_000_000
-    assert card.command and card.data and card.calibration and card.metrics
-    assert all("licence" in entry for entry in card.data.values())
+SHIPPED = sorted(p for p in (Path(agentmtl.trunk.heads.__file__).parent / "shipped").iterdir() if p.is_dir())
+FREE = ("CC0", "MIT", "Apache", "CC BY 3.0", "CC BY 4.0", "CC BY-SA")  # under which a set may be learned from
+
+
+@pytest.mark.parametrize("folder", SHIPPED, ids=lambda folder: folder.name)
+def test_what_ships_is_small_and_says_where_it_comes_from(folder: Path) -> None:
+    assert shipped_head(folder.name) == folder
+    card = json.loads((folder / CARD).read_text("utf-8"))
+    assert card["command"] and card["metrics"]
+    assert all(entry["licence"].startswith(FREE) for entry in card["data"].values())
+    assert sum(path.stat().st_size for path in folder.iterdir()) <= 4_000_000
+
+
+def test_all_that_ships_is_thirty_megabytes_at_most() -> None:
+    assert sum(path.stat().st_size for folder in SHIPPED for path in folder.iterdir()) <= 30_000_000
 
 
 @given(st.lists(st.integers(3, 400), min_size=1, max_size=60), st.integers(1, 8))
