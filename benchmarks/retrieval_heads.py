@@ -16,13 +16,14 @@ import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from timing import FAISS_THRESHOLD, Row, Spread, over, parser, report, take_turns
+from timing import FAISS_THRESHOLD, Row, Spread, over, parser, pin_threads, report, take_turns
 
 from agentmtl.evaluate.datasets import read_reading
 from agentmtl.evaluate.demonstrations import TaskData, read_task
 from agentmtl.evaluate.indexes import index_for
 from agentmtl.experts.bank import SHIPPED, FewVoter, open_bank
 from agentmtl.experts.demonstrations import DemonstrationVoter
+from agentmtl.retrieval.demonstrations import Selection, select
 from agentmtl.retrieval.identifiers.channel import Identifiers
 from agentmtl.retrieval.identifiers.trained import trained_keys
 from agentmtl.retrieval.index import Index
@@ -63,7 +64,7 @@ def demonstrating(data: TaskData, head: str, folder: Path, rounds: int) -> list[
 
     def search(name: str) -> Search:
         retriever = indexes[name].retriever
-        return lambda text: list(retriever.retrieve(text, level="demonstration", k=8, task=data.task.name))
+        return lambda text: select(retriever, text, data.task.name, Selection(k=8))
 
     return added("the head of examples", texts, {name: search(name) for name in made}, rounds, 10.0)
 
@@ -99,12 +100,15 @@ def proposing(folder: Path, proposer: str, indexes: Path, rounds: int) -> list[R
 
 def main() -> None:
     options = parser(__doc__, rounds=7, threads=2)
-    options.add_argument("--task", type=Path, required=True)
+    options.add_argument("--task", type=Path, required=True, help="a classification")
     options.add_argument("--head", default="demonstrations", help="a folder, or the shipped one by its name")
     options.add_argument("--data", type=Path, help="a reading set, for --proposer")
     options.add_argument("--proposer", help="a folder of `train identifiers`")
     options.add_argument("--indexes", type=Path, default=Path("indexes") / "eval")
     arguments: argparse.Namespace = options.parse_args()
+    if arguments.proposer and not arguments.data:
+        options.error("--proposer needs --data")
+    pin_threads(arguments.threads)
     data = read_task(arguments.task)
     with tempfile.TemporaryDirectory() as place:
         rows = demonstrating(data, arguments.head, Path(place), arguments.rounds)

@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 
 BANKS = ("task", "prior", "all")
 AT_ONCE = 64  # inputs encoded together
+READ_AT_ONCE = 4  # of which a language model reads each many times
 FAILED = 1
 
 TaskFlag = Annotated[str, typer.Option("--task", "-t", help="A task of the index, or a task card's path.")]
@@ -114,7 +115,7 @@ class Predicting:
 
 
 def predict_lines(opened: Index, task: str, out: Path | None, given: Predicting, quiet: bool) -> None:
-    """Predict for every line of stdin from demonstrations alone; see `agentmtl run`."""
+    """Predict for every line of stdin from labelled examples; see `agentmtl run`."""
     from agentmtl.experts.demonstrations import VoterSettings, usual_nearest
 
     card = _task(opened, task)
@@ -129,7 +130,7 @@ def predict_lines(opened: Index, task: str, out: Path | None, given: Predicting,
         done, failures = _resumed(sys.stdin.buffer, out, made_by)
         watch(done)
         lines = (raw for raw in sys.stdin.buffer if raw.strip())
-        while batch := list(islice(lines, AT_ONCE)):
+        while batch := list(islice(lines, READ_AT_ONCE if given.llm else AT_ONCE)):
             for record in _predicted(voter, batch, made_by):
                 failures += "error" in record
                 stream.write(json.dumps(record, ensure_ascii=False) + "\n")

@@ -13,7 +13,6 @@ from agentmtl.cli.answering import (
     AnsweringFlag,
     BudgetFlag,
     DemonstrationsFlag,
-    LlmFlag,
     MaxTokensFlag,
     RewardFlag,
     RouterFlag,
@@ -64,7 +63,14 @@ def run(
     ] = None,
     expert: AnsweringFlag = "auto",
     judge: JudgeFlag = "none",
-    llm: LlmFlag = None,
+    llm: Annotated[
+        str | None,
+        typer.Option(
+            "--llm",
+            help="Questions: vllm:MODEL@URL or PROVIDER:MODEL; a task: vllm:MODEL@URL or causal:FOLDER.",
+            metavar="NAME",
+        ),
+    ] = None,
     samples: SamplesFlag = 1,
     aggregator: AggregatorFlag = "majority",
     updater: UpdaterFlag = "auto",
@@ -102,7 +108,7 @@ def run(
     --budget is that of one question.
 
     The input of a task is {"input": "…"}, with "choices" for multiple choice; the outputs, from labelled
-    examples alone, come in the same order. A bad line gives a line with "error".
+    examples, come in the same order. A bad line gives a line with "error".
     A task of 100 examples or fewer is better read with --bank shipped, or a folder of `train bank`.
     With --llm causal:FOLDER, or a model of vLLM, a language model reads the input after each of the examples,
     those of the bank with them, and says how likely each label is.

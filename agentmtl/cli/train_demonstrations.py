@@ -30,7 +30,10 @@ def demonstrations(
         typer.Option("--leave-out", metavar="TASK", help="A task not to learn from; repeat."),
     ] = None,
     scorer: Annotated[
-        str, typer.Option(help="What ranks candidates: kernel, causal:FOLDER or vllm:MODEL@URL.")
+        str,
+        typer.Option(
+            help="What ranks candidates: kernel, or a language model, causal:FOLDER or vllm:MODEL@URL."
+        ),
     ] = KERNEL,
     rounds: Annotated[int, typer.Option(min=1, help="Of mining, scoring and training.")] = 3,
     queries: Annotated[int, typer.Option(min=8, help="Of each task, mined a round.")] = 240,

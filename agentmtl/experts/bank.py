@@ -73,8 +73,8 @@ class LearnedBank:
         made = self.card.get("trunk", "")
         if made != identity.space or self.bank.vectors.shape[-1] not in (0, identity.dimension):
             raise EncoderError(
-                f"The bank was made with the trunk {made[:19]}…, not with {identity.name} "
-                f"({identity.space[:19]}…).",
+                f"The bank was made with the trunk {made[:19]}… of {self.bank.vectors.shape[-1]} dimensions, "
+                f"not with {identity.name} ({identity.space[:19]}…, {identity.dimension}).",
                 f"Make one: agentmtl train bank --encoder {identity.name} --data DIR --out DIR",
             )
 

@@ -38,8 +38,8 @@ _SURE = 30.0  # logits are kept within this
 @dataclass(frozen=True, slots=True)
 class TopicSegmenter:
     """`projection` (d, r) and `offset` (r,) of the map; `spread` (r,): the variance of topics' means where
-    that of a topic's sentences is 1; `scale` of the evidence; `kinds` (k, 5) of texts: the logarithm of each
-    one's share, what a cut adds, and what a segment of one sentence, of two, and each logarithm of their
+    that of a topic's sentences is 1; `scale` of the evidence; `kinds` (k, 5) of texts: what being of each
+    adds, what a cut adds, and what a segment of one sentence, of two, and each logarithm of their
     number adds; `weights` (f,) and `bias` of a gap; `threshold`: the log-odds from which a gap is a boundary,
     where nothing else is asked of the pieces. `card` says of what it is made; its "trunk" is whose vectors it
     reads."""
@@ -98,14 +98,15 @@ def boundary_odds(evidence: Floats, gaps: Floats, kinds: Floats) -> Floats:
     sentences and all kinds of texts. `evidence` (n, m) and `kinds` (k, 5) as of `TopicSegmenter`, `gaps`
     (n − 1,). O(k · n · m)."""
     n, m = evidence.shape
-    told = of_lengths(kinds, m)  # (k, m)
+    told = length_scores(kinds, m)  # (k, m)
     cost = np.zeros((len(kinds), n + 1))  # of what begins at each place
     cost[:, 1:n] = gaps + kinds[:, 1:2]
     before, after = np.full((2, len(kinds), n + 1), -np.inf)
     before[:, 0] = after[:, n] = 0.0
     for end in range(1, n + 1):
         size = min(end, m)
-        begun = (before + cost)[:, end - size : end][:, ::-1]
+        starts = slice(end - size, end)
+        begun = (before[:, starts] + cost[:, starts])[:, ::-1]
         before[:, end] = _log_sum(begun + evidence[end - 1, :size] + told[:, :size])
     sizes = np.arange(m)
     for start in range(n - 1, -1, -1):
@@ -119,7 +120,7 @@ def boundary_odds(evidence: Floats, gaps: Floats, kinds: Floats) -> Floats:
     return np.asarray(np.clip(chance - np.log(-np.expm1(chance)), -_SURE, _SURE))
 
 
-def of_lengths(kinds: Floats, most: int) -> Floats:
+def length_scores(kinds: Floats, most: int) -> Floats:
     """(k, most): what a segment of 1 … `most` sentences adds in each kind of text."""
     n = np.arange(1, most + 1)
     parts = np.stack([n == 1, n == 2, np.log(n)])

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from agentmtl.errors import ModelError
+from agentmtl.errors import ModelError, UsageError
 from agentmtl.experts.scoring import Pair, Score, TokenScores, score_of, texts_to_score
 
 _AT_ONCE = 16  # texts read together
@@ -38,7 +38,8 @@ class CausalScorer:
         self._at_once, self._lock = at_once, threading.Lock()
 
     def score(self, prompt: str, continuations: Sequence[str]) -> list[Score]:
-        """A score for each continuation of one prompt. Raises UsageError for an empty one."""
+        """A score for each continuation of one prompt. Raises UsageError for an empty one, or where both
+        together are longer than the model reads."""
         return self.score_pairs([(prompt, continuation) for continuation in continuations])
 
     def score_pairs(self, pairs: Sequence[Pair]) -> list[Score]:
@@ -58,7 +59,7 @@ class CausalScorer:
         rows = [self._tokenizer(text, add_special_tokens=True)["input_ids"] for text in texts]
         longest = getattr(self._model.config, "max_position_embeddings", None)
         if longest is not None and max(map(len, rows)) > longest:
-            raise ModelError(
+            raise UsageError(
                 f"A text of {max(map(len, rows))} tokens does not fit the model's {longest}.",
                 "Give shorter examples, or a model that reads more.",
             )

@@ -62,8 +62,9 @@ def _vllm(name: str) -> BaseChatModel:
 
 
 def open_scorer(spec: str) -> Scorer:
-    """A language model that gives probabilities. Raises UsageError for a name of none, ModelError where it
-    cannot be opened."""
+    """A language model that gives probabilities. Raises UsageError for a name of none, or where calls of
+    models are forbidden, ModelError where it cannot be opened."""
+    from agentmtl.experts.calling import refuse_where_forbidden
     from agentmtl.experts.scoring import Scorer
 
     provider, _, name = spec.partition(":")
@@ -72,10 +73,11 @@ def open_scorer(spec: str) -> Scorer:
 
         return CausalScorer(Path(name))
     if provider in ("vllm", "vllm-local"):
+        refuse_where_forbidden(provider)
         found: object = open_chat_model(spec)
         if isinstance(found, Scorer):
             return found
     raise UsageError(
-        f"{spec!r} gives no probabilities of texts.",
-        "Give causal:FOLDER, vllm:MODEL@URL or vllm-local:FOLDER.",
+        f"A model of {provider!r} gives no probabilities of texts.",
+        "Name causal:FOLDER, vllm:MODEL@URL or vllm-local:FOLDER.",
     )

@@ -1,7 +1,7 @@
 """Texts that a segmenter learns from: documents put together of pieces of others, so that every boundary is
 known (arXiv 2301.01935, section 3: labels of "same topic" for free).
 
-A topic is a title with its texts: an article of a reading set, a passage of a corpus. A document is ten
+A topic is a title with its texts: an article of a reading set, a passage of a corpus. A document is 2 to 20
 pieces of consecutive sentences of different topics, by turns all of one set or of several, short and long,
 of any topics or of neighbouring ones that are alike.
 """
@@ -28,7 +28,7 @@ from agentmtl.trunk.kept import kept_vectors
 Topics: TypeAlias = Mapping[str, tuple[str, ...]]  # title → sentences
 
 LENGTHS = ((3, 5), (6, 8), (9, 11), (3, 11), (3, 15))  # sentences of a piece; a document keeps to one
-PIECES = 10
+PIECES = (2, 20)  # of a document: its length does not tell how long its pieces are
 MIXED = 0.3  # of the documents are made of all sets
 ALIKE = 0.25  # of the pieces are of a topic like the one before
 DEV_SHARE = 0.15
@@ -113,7 +113,8 @@ def made_documents(
         one, length = random.choice(sets), random.choice(lengths)
         mixed = random.random() < MIXED
         pieces: list[tuple[str, tuple[str, ...]]] = []
-        while len(pieces) < PIECES:
+        wanted = random.randint(*PIECES)
+        while len(pieces) < wanted:
             topics = random.choice(sets) if mixed else one
             size = random.randint(*length)
             title = _next(topics, means, pieces[-1][0] if pieces else "", size, random)

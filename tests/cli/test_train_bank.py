@@ -59,7 +59,9 @@ def test_from_tasks_to_predictions(
         "--quiet",
     ]
     assert run(read) == 0
-    assert set(json.loads(capsys.readouterr().out)["probabilities"]) == set(labels)
+    read = json.loads(capsys.readouterr().out)
+    assert set(read["probabilities"]) == set(labels)
+    assert read["probabilities"] != outputs["bank"][0]["probabilities"]
     assert run(["run", "colours", "--index", "ix", "--llm", "openai:some", "--quiet"]) == 2
     assert "gives no probabilities" in capsys.readouterr().err
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(asked)))

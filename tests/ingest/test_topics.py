@@ -65,7 +65,7 @@ def of(kind: np.ndarray, sizes: list[int]) -> float:
 
 
 @settings(max_examples=60, deadline=None)
-@given(n=st.integers(2, 8), most=st.integers(1, 8), count=st.integers(1, 3), seed=st.integers(0, 10_000))
+@given(n=st.integers(1, 8), most=st.integers(1, 8), count=st.integers(1, 3), seed=st.integers(0, 10_000))
 def test_odds_are_those_over_all_segmentations(n: int, most: int, count: int, seed: int) -> None:
     random = np.random.default_rng(seed)
     evidence = random.normal(size=(n, min(most, n))) * 2

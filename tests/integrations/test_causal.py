@@ -52,7 +52,7 @@ def test_pairs_are_scored_together_as_they_are_alone(model: CausalScorer) -> Non
 def test_what_cannot_be_scored_is_refused(model: CausalScorer, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="prompt and a continuation"):
         model.score(PROMPT, [""])
-    with pytest.raises(ModelError, match="does not fit"):
+    with pytest.raises(UsageError, match="does not fit"):
         model.score("word " * 20_000, [" x"])
     with pytest.raises(ModelError, match="cannot be loaded"):
         CausalScorer(tmp_path)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Sequence
+from dataclasses import asdict
+from inspect import signature
 from itertools import combinations
 from pathlib import Path
 from random import Random
@@ -13,6 +15,7 @@ import numpy as np
 import pytest
 import torch
 
+from agentmtl.cli.train_segmenter import segmenter
 from agentmtl.errors import UsageError
 from agentmtl.ingest.topics import load_segmenter
 from agentmtl.learn.segmenter import dev_metrics, discriminant, log_likelihood
@@ -67,6 +70,12 @@ def test_the_likelihood_is_of_one_among_all_segmentations() -> None:
                     scores[cuts] = torch.logsumexp(torch.stack([score + of(k, sizes) for k in kinds]), 0)
         total = torch.logsumexp(torch.stack(list(scores.values())), 0)
         assert float(found[row]) == pytest.approx(float((scores[own] - total) / n), abs=1e-5)
+
+
+def test_the_command_trains_as_the_recipe_says() -> None:
+    options = {name: p.default for name, p in signature(segmenter).parameters.items()}
+    told = {name: value for name, value in asdict(SegmenterRecipe()).items() if name in options}
+    assert told and all(options[name] == value for name, value in told.items())
 
 
 def test_titles_are_on_one_side_and_documents_know_their_boundaries(tmp_path: Path) -> None:
