@@ -142,13 +142,20 @@ class BankVoter:
         inputs = [example.input for example in shots]
         self._shots = learned.points(inputs, encode(inputs), encode, self._meanings)
 
-    def predict(self, inputs: Sequence[str], choices: Sequence[Sequence[str]] = ()) -> list[Judged]:
-        """For each input; `choices` are the options of each, for multiple choice."""
+    def predict(
+        self,
+        inputs: Sequence[str],
+        choices: Sequence[Sequence[str]] = (),
+        vectors: Vectors | None = None,
+    ) -> list[Judged]:
+        """For each input; `choices` are the options of each, for multiple choice; `vectors` (n, d) the
+        trunk's of the inputs, where they are known."""
         if self._task.kind == "multiple_choice":
             return [self._chosen(text, options) for text, options in zip(inputs, choices, strict=True)]
         if not inputs:
             return []
-        points = self._learned.points(inputs, self._encode(inputs), self._encode, self._meanings)
+        known = self._encode(inputs) if vectors is None else vectors
+        points = self._learned.points(inputs, known, self._encode, self._meanings)
         if points.relation is None and self._shots.relation is not None:
             points = Points(points.content, np.zeros((len(inputs), RELATIONS)), points.votes)
         shares = predict(points, self._shots, self._y, self._texts, self._learned.weights)
@@ -247,7 +254,8 @@ class FewVoter:
             return []
         options = offered(self._task, inputs, choices)
         vectors = self._retriever.encode_inputs(inputs, self._task.name)
-        judged = self._voter.predict(inputs, options)
+        headed = self._retriever.snapshot.settings.encoder.demonstrations
+        judged = self._voter.predict(inputs, options, None if headed else vectors)
         return [self._vote(*one) for one in zip(inputs, vectors, judged, strict=True)]
 
     def _vote(self, text: str, vector: Vectors, judged: Judged) -> Vote:
