@@ -126,7 +126,7 @@ def run(
 
       agentmtl run trec --index indexes/tasks --out outputs.jsonl --threshold 0.6 < inputs.jsonl
 
-      agentmtl run trec --index indexes/tasks --bank shipped --llm causal:models/mine < inputs.jsonl
+      agentmtl run trec --index indexes/tasks --llm causal:models/mine < inputs.jsonl
     """
     from agentmtl.retrieval.index import Index
 

@@ -19,6 +19,8 @@ class CausalScorer:
 
     def __init__(self, folder: Path, at_once: int = _AT_ONCE) -> None:
         """Raises ModelError where the folder holds no causal model with safetensors weights."""
+        if not folder.is_dir():
+            raise ModelError(f"There is no folder {folder}.", "Give that of a causal language model.")
         try:
             import torch
             from transformers import AutoModelForCausalLM, AutoTokenizer

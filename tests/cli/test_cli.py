@@ -287,6 +287,8 @@ def prepare_examples(place: Path) -> None:
         {"id": f"2w-0000{i}", "title": f"T{i}", "text": f"Record {i} of the corpus."} for i in range(1, 5)
     ]
     (place / "corpus.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (place / "models").mkdir()
+    (place / "models" / "mine").symlink_to(Path(__file__).parent.parent / "serving" / "tiny")
     (place / "trec.json").write_text('{"name": "trec", "kind": "classification", "labels": ["x", "y"]}')
     (place / "intents.json").write_text('{"name": "intents", "kind": "classification"}')
     lines = [json.dumps({"input": f"Which {word} is it?", "output": "x"}) for word in ("year", "town")]

@@ -182,7 +182,7 @@ def test_a_bad_line_is_refused_before_anything_is_asked(
     ("arguments", "says"),
     [
         (["run", "q.jsonl", "--index", "ix", "-k", "3"], "-k goes with a task"),
-        (["run", "logs", "--index", "ix", "--llm", "fake:x"], "--llm goes with a file of questions"),
+        (["run", "logs", "--index", "ix", "--samples", "2"], "--samples goes with a file of questions"),
         (["run", "logs", "--index", "ix", "--concurrency", "3"], "--concurrency goes with"),
         (["run", "nowhere.jsonl", "--index", "ix"], "cannot be read"),
         (["run", "logs", "--index", "ix", "--threshold", "2"], "no probability"),
