@@ -8,7 +8,8 @@ A head is a folder, or a folder of folders that are called like the tasks: each 
 task. Beside them the trunk's vectors and words (BM25). Every task's examples are the first `--pool` of its
 training file in an order drawn by the seed, its inputs `--limit` of its test file; examples are ranked
 exactly. Intervals are paired, over test inputs, of the mean over tasks. `--kept-out`: each head only on tasks
-that its card does not name, against the trunk there. `--write` keeps what was predicted, for `--tables`.
+that its card does not name, against the trunk there. "A or trunk": what an index takes of the two, by its
+examples alone (`agentmtl.retrieval.example_encoder`). `--write` keeps what was predicted, for `--tables`.
 """
 
 from __future__ import annotations
@@ -25,8 +26,10 @@ import numpy as np
 from agentmtl.evaluate.bootstrap import Floats, Interval, bounds, mean_of
 from agentmtl.evaluate.datasets import sample
 from agentmtl.evaluate.demonstrations import CARD, TaskData, read_task
-from agentmtl.experts.demonstrations import STRENGTH, kernel_weights, option_votes, tally
+from agentmtl.experts.demonstrations import option_votes
 from agentmtl.learn.bank_recipe import remembering
+from agentmtl.retrieval.example_encoder import ASKED, compared
+from agentmtl.retrieval.voting import STRENGTH, VOTERS, kernel_weights, tally
 from agentmtl.schema import Demonstration
 from agentmtl.tasks import instructed
 from agentmtl.trunk import load_encoder
@@ -35,7 +38,7 @@ from agentmtl.trunk.head_network import HeadNetwork, open_head
 from agentmtl.trunk.headed import embed
 
 KINDS = ("classification", "multiple_choice")
-VOTERS, RESAMPLES = 8, 2_000
+RESAMPLES = 2_000
 TRUNK, WORDS = "trunk", "words"
 
 Encode = Callable[[Sequence[str]], Vectors]
@@ -110,17 +113,28 @@ class Heads:
                 yield str(folder), self._open[mine]
 
 
+def preferred(data: TaskData, shown: Sequence[Demonstration], head: Vectors, trunk: Vectors) -> bool:
+    """Whether an index would have the head read these examples, which are in random order."""
+    outputs = [d.output for d in shown[:ASKED]]
+    return (
+        data.task.kind == "classification"
+        and compared(head[:ASKED], trunk[:ASKED], outputs, exact=True).by == "head"
+    )
+
+
 def measured(folder: Path, heads: Heads, args: argparse.Namespace) -> dict[str, list[float]]:
     """A task's table."""
     data = read_task(folder)
     shown, asked = drawn(data, args.pool, args.limit, args.seed)
     texts, inputs = [d.input for d in shown], [d.input for d in asked]
     trunk = remembering(load_encoder("default").encode)  # options are compared for every method
-    near = {TRUNK: by_vectors(trunk(texts), trunk(inputs)), WORDS: by_words(texts, inputs)}
+    plain = trunk(texts)
+    near = {TRUNK: by_vectors(plain, trunk(inputs)), WORDS: by_words(texts, inputs)}
     for name, network in heads.of(data.task.name, args.kept_out):
         task = data.task if network.head.card.calibration.get("instruct") else None
         vectors = [embed(network, [instructed(task, text) for text in side]) for side in (texts, inputs)]
         near[name] = by_vectors(*vectors)
+        near[f"{name} or trunk"] = near[name if preferred(data, shown, vectors[0], plain) else TRUNK]
     return {name: right(data, shown, asked, found, trunk) for name, found in near.items()}
 
 

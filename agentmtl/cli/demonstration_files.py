@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Literal, TypeAlias
 
 import typer
 
@@ -13,6 +13,7 @@ from agentmtl.errors import UsageError
 
 if TYPE_CHECKING:
     from agentmtl.index.build import BuildReport
+    from agentmtl.retrieval.example_encoder import By
     from agentmtl.retrieval.index import Index
 
 TaskCards = Annotated[
@@ -21,6 +22,13 @@ TaskCards = Annotated[
 ]
 DemoFiles = Annotated[
     list[Path] | None, typer.Option("--demos", help="Its labelled examples, JSON Lines {input, output}.")
+]
+ExamplesBy = Annotated[
+    Literal["auto", "head", "trunk"],
+    typer.Option(
+        "--examples-by",
+        help="What encodes examples where the encoder has a head for them; auto: the better.",
+    ),
 ]
 TaskPairs: TypeAlias = Sequence[tuple[Path, Path]]
 
@@ -38,7 +46,7 @@ def task_pairs(cards: list[Path] | None, files: list[Path] | None, has_paths: bo
     return list(zip(cards, files, strict=True))
 
 
-def add_pairs(index: Index, pairs: TaskPairs, report: BuildReport, watch: Watch) -> None:
+def add_pairs(index: Index, pairs: TaskPairs, report: BuildReport, watch: Watch, by: By) -> None:
     """Add the examples of each pair, and what was done to the report."""
     from agentmtl.ingest.demonstrations import read_demonstrations
     from agentmtl.tasks import load_task
@@ -46,7 +54,7 @@ def add_pairs(index: Index, pairs: TaskPairs, report: BuildReport, watch: Watch)
     for card, file in pairs:
         task = load_task(card)
         examples = list(read_demonstrations(file, task.name))  # all are read before anything is written
-        done = index.add_demonstrations(task, examples, progress=watch)
+        done = index.add_demonstrations(task, examples, by=by, progress=watch)
         report.added += done.added
         report.updated += done.updated
         report.unchanged += done.unchanged

@@ -8,7 +8,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from agentmtl.cli import index_state
-from agentmtl.cli.demonstration_files import DemoFiles, TaskCards, TaskPairs, add_pairs, task_pairs
+from agentmtl.cli.demonstration_files import (
+    DemoFiles,
+    ExamplesBy,
+    TaskCards,
+    TaskPairs,
+    add_pairs,
+    task_pairs,
+)
 from agentmtl.cli.index_state import Folder, fitted_hash, folder_size, open_index, show_info
 from agentmtl.cli.output import (
     BackendFlag,
@@ -71,6 +78,7 @@ def build(
     ] = "default",
     task: TaskCards = None,
     demos: DemoFiles = None,
+    examples_by: ExamplesBy = "auto",
     quiet: QuietFlag = False,
     as_json: JsonFlag = False,
 ) -> None:
@@ -113,7 +121,7 @@ def build(
             progress=watch,
             on_document=lambda d: watch.read(len(d.text)),
         )
-        add_pairs(index, pairs, report, watch)
+        add_pairs(index, pairs, report, watch, examples_by)
     _report(index, report, as_json)
 
 
@@ -123,6 +131,7 @@ def add(
     index: Where = None,
     task: TaskCards = None,
     demos: DemoFiles = None,
+    examples_by: ExamplesBy = "auto",
     prune: Annotated[
         bool, typer.Option("--prune", help="Drop what came from files that have vanished.")
     ] = False,
@@ -139,7 +148,7 @@ def add(
       agentmtl index add --task trec.json --demos train.jsonl --index indexes/docs --json
     """
     pairs = task_pairs(task, demos, bool(paths))
-    _change(paths or [], index, backend, quiet, as_json, prune=prune, pairs=pairs)
+    _change(paths or [], index, backend, quiet, as_json, prune=prune, pairs=pairs, by=examples_by)
 
 
 @app.command("update")
@@ -170,6 +179,7 @@ def _change(
     prune: bool = False,
     only_known: bool = False,
     pairs: TaskPairs = (),
+    by: ExamplesBy = "auto",
 ) -> None:
     from agentmtl.index.build import BuildReport
 
@@ -184,7 +194,7 @@ def _change(
                 progress=watch,
                 on_document=lambda d: watch.read(len(d.text)),
             )
-        add_pairs(opened, pairs, report, watch)
+        add_pairs(opened, pairs, report, watch, by)
     _report(opened, report, as_json)
 
 
@@ -346,6 +356,8 @@ def _report(index: Index, report: BuildReport, as_json: bool) -> None:
     files = plural(report.files + report.unchanged_files, "file")
     say(f"{files}: {changes}; {len(report.skipped):,} skipped.")
     say(f"{index.folder} has " + ", ".join(f"{n:,} {level} units" for level, n in live.items()) + ".")
+    for line in index_state.reading(index):
+        say(line)
     say(f'Next: agentmtl ask "…" --index {index.folder}')
 
 

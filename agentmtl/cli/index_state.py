@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -98,6 +99,8 @@ def list_(
 
 
 def show_info(index: Index, as_json: bool) -> None:
+    from agentmtl.index.instructions import EXAMPLES
+
     manifest = index.snapshot.manifest
     data: dict[str, Any] = {
         "folder": str(index.folder),
@@ -110,6 +113,7 @@ def show_info(index: Index, as_json: bool) -> None:
         "code_version": manifest.code_version,
         "streams": sorted(manifest.streams),
         "tasks": sorted(manifest.tasks),
+        "examples": {name: card[EXAMPLES] for name, card in manifest.tasks.items() if EXAMPLES in card},
         "fitted": fitted_hash(index),
     }
     if as_json:
@@ -126,7 +130,19 @@ def show_info(index: Index, as_json: bool) -> None:
     say(f"weights   {fitted_hash(index) or 'of this version'}")
     if manifest.tasks:
         say("tasks     " + ", ".join(sorted(manifest.tasks)))
+        for line in reading(index):
+            say(f"          {line}")
     say(f"on disk   {data['bytes'] / 1e6:.1f} MB in {plural(data['segments'], 'segment')}")
+
+
+def reading(index: Index) -> Iterator[str]:
+    """For each task, where the encoder has a head: who reads its examples, and how well either does."""
+    from agentmtl.index.instructions import EXAMPLES
+
+    for name, card in index.snapshot.manifest.tasks.items():
+        if told := card.get(EXAMPLES):
+            shares = f"predicted from the others: head {told['head']:.1%}, trunk {told['trunk']:.1%}"
+            yield f"{name}: examples read by the {told['by']}" + (f" ({shares})" if told["asked"] else "")
 
 
 def fitted_hash(index: Index) -> str | None:

@@ -24,12 +24,13 @@ from agentmtl.evaluate.datasets import sample
 from agentmtl.evaluate.indexes import DEFAULT_ROOT, silent
 from agentmtl.evaluate.jsonl import files_hash
 from agentmtl.evaluate.report import AnyReport, Report, SetsReport, combine, figures
-from agentmtl.experts.demonstrations import DemonstrationVoter, Vote, VoterSettings, kernel_weights, tally
+from agentmtl.experts.demonstrations import DemonstrationVoter, Vote, VoterSettings
 from agentmtl.index.batch import Progress
 from agentmtl.ingest.demonstrations import read_demonstrations
 from agentmtl.retrieval.demonstrations import Selection
 from agentmtl.retrieval.index import EncoderSpec, Index
 from agentmtl.retrieval.retriever import Channel
+from agentmtl.retrieval.voting import kernel_weights, tally
 from agentmtl.schema import Demonstration
 from agentmtl.tasks import Task, load_task
 from agentmtl.trunk import load_encoder

@@ -24,11 +24,11 @@ from agentmtl.index.vectors import vectors_of
 from agentmtl.retrieval.demonstrations import Selected, Selection, select
 from agentmtl.retrieval.hits import Hits
 from agentmtl.retrieval.retriever import MAX_K, Retriever, task_filter
+from agentmtl.retrieval.voting import STRENGTH, kernel_weights, tally
 from agentmtl.schema import Demonstration, Hit
 from agentmtl.tasks import Task
 from agentmtl.trunk.encoder import Vectors
 
-STRENGTH = 0.25  # κ: 0 counts every demonstration the same; `docs/decisions.md` has the numbers
 OPTION_TEMPERATURE = 0.1  # of the likeness of options
 UNUSUAL = 0.05  # of a task's own examples that would be abstained from
 SAMPLE, FEWEST = 300, 50  # examples looked at; below the second nothing is unusual
@@ -210,21 +210,3 @@ def usual_nearest(retriever: Retriever, task: str, share: float = UNUSUAL) -> fl
 
 def _first(found: Selected, k: int) -> Selected:
     return Selected(found.hits[:k], found.cosines[:k])
-
-
-def kernel_weights(scores: Sequence[float], strength: float) -> list[float]:
-    """softmax(strength · z), (n,), of the scores standardised over the n demonstrations."""
-    if not scores:
-        return []
-    values = np.array(scores)
-    spread = float(values.std()) or 1.0
-    scaled = np.exp(strength * (values - values.max()) / spread)
-    return list((scaled / scaled.sum()).tolist())
-
-
-def tally(outputs: Sequence[str], weights: Sequence[float]) -> dict[str, float]:
-    """The weight of each output."""
-    votes: dict[str, float] = {}
-    for output, weight in zip(outputs, weights, strict=True):
-        votes[output] = votes.get(output, 0.0) + weight
-    return votes

@@ -12,11 +12,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from agentmtl.errors import UsageError
-from agentmtl.experts.demonstrations import VoterSettings, kernel_weights, option_votes, tally
+from agentmtl.experts.demonstrations import VoterSettings, option_votes
 from agentmtl.experts.expert import Needs
 from agentmtl.experts.quoting import quoted
 from agentmtl.retrieval.demonstrations import Selection, select
 from agentmtl.retrieval.retriever import Retriever
+from agentmtl.retrieval.voting import kernel_weights, tally
 from agentmtl.schema import Candidate, Citation, Demonstration, Evidence, Hit
 from agentmtl.tasks import Task
 from agentmtl.trunk.encoder import Vectors

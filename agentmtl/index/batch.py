@@ -89,10 +89,11 @@ class _LevelRows:
 
 
 class SegmentDraft:
-    """A batch turned into rows, ready to be encoded and written. `instructions` of tasks, by name."""
+    """A batch turned into rows, ready to be encoded and written. `instructions` of tasks, by name; None: the
+    trunk encodes their examples."""
 
     def __init__(
-        self, batch: Batch, settings: IndexSettings, instructions: Mapping[str, str] | None = None
+        self, batch: Batch, settings: IndexSettings, instructions: Mapping[str, str | None] | None = None
     ) -> None:
         self.settings, self._instructions = settings, instructions or {}
         self.builder = RowsBuilder()
@@ -124,8 +125,11 @@ class SegmentDraft:
                 self.mentions.setdefault(m.name, []).append((first + m.passage, m.start, m.end))
 
     def _told(self, text: str, task: str) -> str:
-        instruction = self._instructions.get(task, "") if self.settings.encoder.instructs else ""
-        return under(instruction, text)
+        """What the head reads of an example; "" where the trunk reads it."""
+        instruction = self._instructions.get(task, "")
+        if instruction is None:
+            return ""
+        return under(instruction if self.settings.encoder.instructs else "", text)
 
     def add_entities(self, is_known: Callable[[Sequence[bytes]], set[bytes]]) -> None:
         """Make a unit of every mentioned name that the index does not hold yet."""

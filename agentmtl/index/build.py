@@ -6,10 +6,11 @@ import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from agentmtl.errors import EncoderMismatchError, IngestError, UsageError
 from agentmtl.index.batch import Progress
+from agentmtl.index.instructions import Cards
 from agentmtl.index.live import DOCUMENTS
 from agentmtl.index.manifest import IndexSettings
 from agentmtl.index.rows import FileNote, content_hash, content_of_file, metadata_json
@@ -164,18 +165,24 @@ def stored_documents(snapshot: Snapshot) -> Iterator[Document]:
 
 
 _AT_ONCE = 64
+Settle: TypeAlias = Callable[[Cards, Iterable[Document], Encoder], Cards]
 _DOCUMENTS_SQL = """
 SELECT row, key, source_id, file, title, metadata, text FROM documents WHERE row > ? ORDER BY row LIMIT ?
 """
 
 
 def rebuild(
-    store: Store, settings: IndexSettings, encoder: Encoder, progress: Progress = lambda units: None
+    store: Store,
+    settings: IndexSettings,
+    encoder: Encoder,
+    progress: Progress = lambda units: None,
+    settle: Settle = lambda cards, documents, encoder: cards,
 ) -> BuildReport:
     """Make the index anew from its stored documents, with other settings or another encoder.
 
-    The old generation answers until the new one is published, and stays where anything fails; running the
-    same rebuild again then resumes. Raises what `Store.write` raises.
+    `settle` gives the task cards to keep where another head encodes their examples. The old generation
+    answers until the new one is published, and stays where anything fails; running the same rebuild again
+    then resumes. Raises what `Store.write` raises.
     """
     if not settings.encoder.same_vectors(encoder.identity):
         raise EncoderMismatchError(
@@ -184,8 +191,11 @@ def rebuild(
     read_current_settled(store.folder)  # raises where there is no index
     with store.write(settings, encoder, from_scratch=True, progress=progress) as transaction:
         base = store.open()
-        for name, card in base.manifest.tasks.items():
-            transaction.put_task(name, card)  # examples may be encoded under its instruction
+        cards: Cards = base.manifest.tasks
+        if encoder.identity.demonstrations != base.settings.encoder.demonstrations:
+            cards = settle(cards, stored_documents(base), encoder)
+        for name, card in cards.items():
+            transaction.put_task(name, card)  # says how the examples are to be encoded
         report = add_documents(transaction, stored_documents(base))
         for segment in base.segments:
             for file, note in segment.rows.file_notes().items():

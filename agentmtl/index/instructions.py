@@ -1,4 +1,9 @@
-"""The instructions of the tasks that an index has examples of, under which a head may have encoded them."""
+"""How the labelled examples of each task are encoded, where the encoder has a head for them: by the head,
+under the task's instruction if it was trained so, or by the trunk, where its vectors predict them better.
+
+An index keeps that with the task's card, under `EXAMPLES`: {"by": "head" or "trunk", …}. Cards without it are
+of the head.
+"""
 
 from __future__ import annotations
 
@@ -10,16 +15,46 @@ from agentmtl.index.manifest import IndexSettings
 
 Cards = Mapping[str, Mapping[str, Any]]  # by the task's name, as plain JSON
 
-
-def instructions_of(cards: Cards) -> dict[str, str]:
-    """By the task's name; "" where the card has none."""
-    return {name: str(card.get("instruction", "")) for name, card in cards.items()}
+EXAMPLES = "examples"
+HEAD, TRUNK = "head", "trunk"
 
 
-def check_instruction(settings: IndexSettings, known: Cards, name: str, card: Mapping[str, Any]) -> None:
-    """Raises UsageError for another instruction than the one that examples were encoded under."""
-    if settings.encoder.instructs and known.get(name, card).get("instruction") != card.get("instruction"):
+def by_trunk(card: Mapping[str, Any]) -> bool:
+    """Whether the examples of a task with this card are encoded by the trunk, though there is a head."""
+    return bool(card.get(EXAMPLES, {}).get("by") == TRUNK)
+
+
+def encoded_by(cards: Cards, task: str) -> str:
+    """`HEAD` or `TRUNK`: by which a task's examples are encoded; of no task in particular, by the head unless
+    the trunk encodes all."""
+    meant = [cards[task]] if task in cards else list(cards.values())
+    return TRUNK if meant and all(map(by_trunk, meant)) else HEAD
+
+
+def instructions_of(cards: Cards) -> dict[str, str | None]:
+    """By the task's name: "" where the card has none, None where the trunk encodes the examples."""
+    return {
+        name: None if by_trunk(card) else str(card.get("instruction", "")) for name, card in cards.items()
+    }
+
+
+def settled(settings: IndexSettings, known: Cards, name: str, card: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The card that is kept: examples that are there settle how further ones are encoded.
+
+    Raises UsageError for another instruction, or another encoder, than the one of those examples.
+    """
+    before = known.get(name)
+    if before is None or not settings.encoder.demonstrations:
+        return card
+    if EXAMPLES in card and by_trunk(before) != by_trunk(card):
+        raise UsageError(
+            f"The examples of {name} were encoded by the {TRUNK if by_trunk(before) else HEAD}.",
+            "Give the card another name, or build the index anew.",
+        )
+    told = settings.encoder.instructs and not by_trunk(before)
+    if told and before.get("instruction") != card.get("instruction"):
         raise UsageError(
             f"The examples of {name} were encoded under another instruction.",
             "Give the card another name, or build the index anew.",
         )
+    return {**card, EXAMPLES: before[EXAMPLES]} if EXAMPLES in before else card

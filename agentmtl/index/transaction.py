@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from agentmtl.errors import IndexStoreError
 from agentmtl.index.batch import Batch, Progress, SegmentDraft, encode_checked, text_hash
 from agentmtl.index.files import FileEntry, hash_file, remove, storage_errors
-from agentmtl.index.instructions import check_instruction, instructions_of
+from agentmtl.index.instructions import instructions_of, settled
 from agentmtl.index.live import DOCUMENTS, NOBODY, Dead
 from agentmtl.index.manifest import (
     SEGMENT_MANIFEST,
@@ -85,7 +85,7 @@ class Transaction:
         self._mentioned: set[bytes] = set()  # entities that lost a mention
         self._changed = base is None
         self._known_streams = set(base.manifest.streams) if base else set()
-        self._known_tasks = dict(base.manifest.tasks) if base else {}
+        self.known_tasks = dict(base.manifest.tasks) if base else {}
         self._streams: dict[str, StreamTokenizer] = {}
         self._tasks: dict[str, Mapping[str, Any]] = {}
 
@@ -139,9 +139,9 @@ class Transaction:
 
     def put_task(self, name: str, card: Mapping[str, Any]) -> None:
         """Add a task card, as plain JSON, or replace the one of that name. Raises UsageError for another
-        instruction than examples were encoded under."""
-        check_instruction(self._settings, self._known_tasks, name, card)
-        if self._known_tasks.get(name) != card:
+        instruction or encoder than examples were encoded with."""
+        card = settled(self._settings, self.known_tasks, name, card)
+        if self.known_tasks.get(name) != card:
             self._tasks[name] = card
             self._changed = True
 
@@ -315,7 +315,7 @@ class Transaction:
             return
         if self._encoder is None:
             raise ValueError("a transaction that adds documents needs an encoder")
-        draft = SegmentDraft(self._batch, self._settings, instructions_of(self._known_tasks | self._tasks))
+        draft = SegmentDraft(self._batch, self._settings, instructions_of(self.known_tasks | self._tasks))
         draft.add_entities(self._live_ids)
         rows, levels = draft.finish(self._encoder, self._known_vectors, self._progress)
         folder = self._folder / self._new_name()

@@ -26,10 +26,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from agentmtl.experts.demonstrations import STRENGTH, kernel_weights, option_votes, tally
+from agentmtl.experts.demonstrations import option_votes
 from agentmtl.learn.feedback import FeedbackScorer, Floats, Pool
 from agentmtl.learn.mining import Lists
 from agentmtl.learn.text_vectors import encoded, vectors_of
+from agentmtl.retrieval.voting import VOTERS, voted
 from agentmtl.schema import Demonstration
 from agentmtl.tasks import Task, instructed
 from agentmtl.trunk.encoder import Vectors
@@ -41,7 +42,6 @@ if TYPE_CHECKING:
 TEMPERATURE = 0.05
 SHOWN = 8  # candidates of a query in a batch, itself not counted
 SEEDS = 7  # queries that a batch is drawn around
-VOTERS = 8  # demonstrations that vote on dev
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -135,7 +135,7 @@ class RankingTask:
         if self.pool.task.kind == "multiple_choice":
             said = self._chosen(known, inputs)
         else:
-            said = voted(known, [d.output for d in shown], inputs)
+            said = voted(inputs @ known.T, [d.output for d in shown])
         pairs = list(zip(said, asked, strict=True))
         if self.pool.task.kind in ("classification", "multiple_choice"):
             return {"score": float(np.mean([output == one.output for output, one in pairs]))}
@@ -203,17 +203,6 @@ def best_loss(scores: torch.Tensor, utilities: torch.Tensor, labels: torch.Tenso
         allowed = labels[:, None] != labels
     allowed[torch.arange(len(scores)), best] = True
     return torch.nn.functional.cross_entropy(scores.masked_fill(~allowed, -1e4)[rows], best[rows])
-
-
-def voted(shown: Vectors, outputs: Sequence[str], asked: Vectors) -> list[str]:
-    """What the 8 nearest of `shown` (n, d) say of each of `asked` (m, d)."""
-    scores = asked @ shown.T
-    near = np.argsort(-scores, axis=1, kind="stable")[:, :VOTERS]
-    said = []
-    for row, found in zip(scores, near, strict=True):
-        votes = tally([outputs[n] for n in found], kernel_weights(row[found].tolist(), STRENGTH))
-        said.append(max(votes, key=lambda output: (votes[output], output)))
-    return said
 
 
 def dev_of(

@@ -14,6 +14,7 @@ from typing import Literal, TypeAlias
 import numpy as np
 
 from agentmtl.errors import UsageError
+from agentmtl.index.instructions import HEAD, TRUNK, encoded_by
 from agentmtl.index.snapshot import Address
 from agentmtl.index.tokens import words
 from agentmtl.index.vectors import vectors_of
@@ -116,13 +117,36 @@ def _pool(
     mine = _found(retriever, text, wanted.channel, query, depth, task_filter(where, task))
     if wanted.bank == "task":
         return mine
-    every = _found(retriever, text, wanted.channel, query, depth, where)
+    every = _found_of_all(retriever, text, task, wanted.channel, query, depth, where)
     if wanted.bank == "all":
         return every
     raised = {a: replace(h, score=h.score + wanted.prior) for h, a in (*every, *mine) if _is_of(h, task)}
     merged = {a: raised.get(a, h) for h, a in (*every, *mine)}
     ordered = sorted(merged.items(), key=lambda item: (-item[1].score, item[1].id))
     return [(hit, address) for address, hit in ordered[:depth]]
+
+
+def _found_of_all(
+    retriever: Retriever,
+    text: str,
+    task: str,
+    channel: Channel,
+    query: Vectors,
+    depth: int,
+    where: str | None,
+) -> list[tuple[Hit, Address]]:
+    """The best of all tasks: those whose examples the head encodes and those of the trunk, each by its own
+    vector of the input, and both by score."""
+    tasks = retriever.snapshot.manifest.tasks
+    encoded = {name: encoded_by(tasks, name) for name in tasks}
+    if len(set(encoded.values())) < 2:
+        return _found(retriever, text, channel, query, depth, where)
+    found: list[tuple[Hit, Address]] = []
+    for by in (HEAD, TRUNK):
+        vector = query if by == encoded_by(tasks, task) else retriever.encode_inputs([text], task, by)[0]
+        names = [name for name in tasks if encoded[name] == by]
+        found += _found(retriever, text, channel, vector, depth, task_filter(where, *names))
+    return sorted(found, key=lambda one: (-one[0].score, one[0].id))[:depth]
 
 
 def _is_of(hit: Hit, task: str) -> bool:

@@ -25,10 +25,12 @@ from agentmtl.index.snapshot import Snapshot
 from agentmtl.index.store import Store
 from agentmtl.index.verify import VerifyReport, verify
 from agentmtl.ingest import Chunking, Limits
+from agentmtl.retrieval.example_encoder import By, settle, settle_again
 from agentmtl.retrieval.fitted import fitted_values
 from agentmtl.retrieval.hits import Hits
 from agentmtl.retrieval.hops import HopResult, HopSettings, search_hops
 from agentmtl.retrieval.hops.beam import Judge
+from agentmtl.retrieval.lazy_encoder import LazyEncoder
 from agentmtl.retrieval.naming import keys_of, refuse_other_settings
 from agentmtl.retrieval.retriever import Channel, Retriever, task_filter
 from agentmtl.schema import Demonstration, Document, Level
@@ -57,7 +59,8 @@ class Index:
         self._backend = backend
         self._encoder: Encoder | None = None
         self._lock = Lock()
-        self._retriever = Retriever(snapshot, _Lazy(self))
+        self._lazy = LazyEncoder(lambda: self.settings.encoder, lambda: self.encoder)
+        self._retriever = Retriever(snapshot, self._lazy)
 
     @classmethod
     def create(
@@ -246,7 +249,7 @@ class Index:
         newest = self._store.open(known=self.snapshot)
         if newest.sha256 == self.snapshot.sha256:
             return False
-        self._retriever = Retriever(newest, _Lazy(self))
+        self._retriever = Retriever(newest, self._lazy)
         return True
 
     # --- writing ------------------------------------------------------------------------------------
@@ -262,15 +265,23 @@ class Index:
         return report
 
     def add_demonstrations(
-        self, task: Task, demonstrations: Iterable[Demonstration], *, progress: Progress = _silent
+        self,
+        task: Task,
+        demonstrations: Iterable[Demonstration],
+        *,
+        by: By = "auto",
+        progress: Progress = _silent,
     ) -> BuildReport:
         """Add labelled examples of a task, and keep its card; known examples cost nothing.
 
-        They are found by `retrieve(…, task=task.name, level="demonstration")`. Raises what `add` raises.
+        `by`: what encodes those of a new task, where the encoder has a head for them ("auto": the better,
+        `agentmtl.retrieval.example_encoder`). They are found by `retrieve(…, task=task.name,
+        level="demonstration")`. Raises what `add` raises, and UsageError for a head that is not there.
         """
         with self._store.write(self.settings, self.encoder, progress=progress) as transaction:
-            transaction.put_task(task.name, task.to_json())
-            report = add_documents(transaction, (d.to_document() for d in demonstrations))
+            card, examples = settle(task, demonstrations, self.encoder, transaction.known_tasks, by)
+            transaction.put_task(task.name, card)
+            report = add_documents(transaction, (d.to_document() for d in examples))
         self.refresh()
         return report
 
@@ -368,7 +379,7 @@ class Index:
         """
         loaded = load_encoder(encoder, backend=backend or self._backend) if encoder else self.encoder
         settings = replace(self.settings, encoder=loaded.identity, factory=factory or self.settings.factory)
-        report = rebuild(self._store, settings, loaded, progress)
+        report = rebuild(self._store, settings, loaded, progress, settle_again)
         self._encoder = loaded
         self.refresh()
         return report
@@ -384,17 +395,3 @@ class Index:
     async def adelete(self, ids: Iterable[str]) -> int:
         """`delete` in a worker thread."""
         return await asyncio.to_thread(self.delete, ids)
-
-
-class _Lazy:
-    """The index's encoder, loaded when it is first asked for a vector."""
-
-    def __init__(self, index: Index) -> None:
-        self._index = index
-
-    @property
-    def identity(self) -> Any:
-        return self._index.settings.encoder
-
-    def encode(self, texts: Sequence[str], side: Any = "document") -> Any:
-        return self._index.encoder.encode(texts, side)

@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike
 
 from agentmtl.errors import EncoderError, UsageError
 from agentmtl.index.identifiers.storage import has_stream
+from agentmtl.index.instructions import TRUNK, encoded_by
 from agentmtl.index.snapshot import Snapshot
 from agentmtl.retrieval import dense, lexical
 from agentmtl.retrieval.fusion import Fusion, fuse
@@ -95,14 +96,14 @@ class Retriever:
             raise EncoderError("This index was opened without an encoder.", "Give one, or a query vector.")
         return np.asarray(self._encoder.encode(texts, "query"), np.float32)
 
-    def encode_inputs(self, texts: Sequence[str], task: str = "") -> Vectors:
+    def encode_inputs(self, texts: Sequence[str], task: str = "", by: str = "") -> Vectors:
         """The vectors (n, d) of inputs whose demonstrations are looked for: as those of `task` are encoded
-        themselves."""
-        identity = self.snapshot.settings.encoder
-        if not identity.demonstrations or self._encoder is None:
+        themselves, or as the head or the trunk (`by`) encodes them."""
+        identity, tasks = self.snapshot.settings.encoder, self.snapshot.manifest.tasks
+        by = by or encoded_by(tasks, task)
+        if not identity.demonstrations or self._encoder is None or by == TRUNK:
             return self.encode_queries(texts)
-        card = self.snapshot.manifest.tasks.get(task, {}) if identity.instructs else {}
-        instruction = str(card.get("instruction", ""))
+        instruction = str(tasks.get(task, {}).get("instruction", "")) if identity.instructs else ""
         told = [under(instruction, text) for text in texts]
         return np.asarray(self._encoder.encode(told, "demonstration"), np.float32)
 
@@ -186,10 +187,10 @@ class Retriever:
             raise UsageError(f"k must be from 1 to {MAX_K}, not {k}.", "Ask for fewer hits.")
 
 
-def task_filter(where: str | None, task: str | None) -> str | None:
-    """`where`, narrowed to units whose metadata names the task."""
-    if task is None:
+def task_filter(where: str | None, *tasks: str | None) -> str | None:
+    """`where`, narrowed to units whose metadata names one of the tasks; None is any."""
+    if None in tasks or not tasks:
         return where
-    quoted = task.replace("\\", "\\\\").replace('"', '\\"')
-    only = f'task == "{quoted}"'
-    return f"({where}) and {only}" if where else only
+    quoted = [str(task).replace("\\", "\\\\").replace('"', '\\"') for task in tasks]
+    only = " or ".join(f'task == "{name}"' for name in quoted)
+    return f"({where}) and ({only})" if where else only

@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 
 from agentmtl import Index
 from agentmtl.errors import UsageError
-from agentmtl.experts.demonstrations import DemonstrationVoter, Vote, VoterSettings, kernel_weights, tally
+from agentmtl.experts.demonstrations import DemonstrationVoter, Vote, VoterSettings
 from agentmtl.retrieval.demonstrations import Bank, Selection
+from agentmtl.retrieval.voting import kernel_weights, tally
 from agentmtl.schema import Demonstration
 from agentmtl.tasks import Task
 

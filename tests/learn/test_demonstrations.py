@@ -14,10 +14,11 @@ from hypothesis import strategies as st
 
 from agentmtl.errors import UsageError
 from agentmtl.experts.scoring import Pair, Score
-from agentmtl.learn.demonstrations import RankingTask, batch_loss, best_loss, dev_of, list_loss, voted
+from agentmtl.learn.demonstrations import RankingTask, batch_loss, best_loss, dev_of, list_loss
 from agentmtl.learn.demonstrations_recipe import DemonstrationsRecipe, train_demonstrations
 from agentmtl.learn.feedback import FLOOR, TEMPERATURE, KernelScorer, LikelihoodScorer, OverlapScorer, Pool
 from agentmtl.learn.mining import NEAREST, OF_OUTPUT, mine
+from agentmtl.retrieval.voting import voted
 from agentmtl.schema import Demonstration
 from agentmtl.tasks import Task
 from agentmtl.trunk import load_encoder
@@ -175,7 +176,7 @@ def test_dev_is_apart_and_the_vote_is_the_voters() -> None:
     assert not set(learned) & set(dev.asked) and set(dev.shown) <= set(learned)
     assert len(learned) + len(dev.asked) == len(examples)
     shown = np.eye(4, dtype=np.float32)
-    assert voted(shown, ["a", "b", "c", "d"], shown) == ["a", "b", "c", "d"]
+    assert voted(shown @ shown.T, ["a", "b", "c", "d"]) == ["a", "b", "c", "d"]
 
 
 def task_folder(folder: Path, name: str, kind: str, count: int = 60) -> Path:

@@ -10,7 +10,9 @@ import pytest
 from agentmtl import DemonstrationVoter, Document, Index
 from agentmtl.errors import EncoderMismatchError, UsageError
 from agentmtl.index.vectors import vectors_of
+from agentmtl.retrieval import example_encoder
 from agentmtl.retrieval.demonstrations import Selection, select
+from agentmtl.retrieval.example_encoder import Judged
 from agentmtl.schema import Demonstration, Level
 from agentmtl.tasks import Task, instructed
 from agentmtl.trunk import load_encoder
@@ -41,8 +43,8 @@ def spec(tmp_path_factory: pytest.TempPathFactory) -> str:
 def index(spec: str, tmp_path: Path) -> Index:
     made = Index.create(tmp_path / "i", encoder=spec, backend="torch-fp32", streams=())
     made.add([Document("d", SAME)])
-    made.add_demonstrations(COLOURS, EXAMPLES)
-    made.add_demonstrations(CHOICE, CHOICES)
+    made.add_demonstrations(COLOURS, EXAMPLES, by="head")
+    made.add_demonstrations(CHOICE, CHOICES, by="head")
     return made
 
 
@@ -111,7 +113,10 @@ def test_adding_again_rebuilding_and_opening_cost_nothing_and_change_nothing(ind
         Index.open(index.folder, encoder=spec.partition("+")[0], backend="torch-fp32")
 
 
-def test_it_is_rebuilt_for_a_head_from_the_trunk_alone(spec: str, tmp_path: Path) -> None:
+def test_it_is_rebuilt_for_a_head_from_the_trunk_alone(
+    spec: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(example_encoder, "judge", lambda task, examples, encoder: Judged("head"))
     plain = Index.create(tmp_path / "i", encoder=spec.partition("+")[0], backend="torch-fp32", streams=())
     plain.add_demonstrations(COLOURS, EXAMPLES)
     trunk = stored(plain, "demonstration", EXAMPLES[0].source_id)

@@ -1,0 +1,190 @@
+"""Who reads a task's examples: the head of an encoder, or its trunk."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from agentmtl import DemonstrationVoter, Index
+from agentmtl.errors import UsageError
+from agentmtl.index.vectors import vectors_of
+from agentmtl.retrieval.demonstrations import Selection, select
+from agentmtl.retrieval.example_encoder import ASKED, FEWEST, Judged, compared, judge, left_out, overlap
+from agentmtl.schema import Demonstration
+from agentmtl.tasks import Task
+from agentmtl.trunk import load_encoder
+from agentmtl.trunk.encoder import EncoderIdentity, Side, Vectors
+
+SIZE = 16
+MOOD = Task("mood", "classification", "Say the mood.", labels=("glad", "sad"))
+SHAPE = Task("shape", "classification", "Say the shape.", labels=("round", "square"))
+
+
+class TwoSided:
+    """The trunk sees the first word of a text, the head the last: both as a direction."""
+
+    def __init__(self) -> None:
+        identity = load_encoder("hashing").identity
+        self.identity: EncoderIdentity = replace(
+            identity, dimension=SIZE, name="two-sided", demonstrations="instructed sha256:0"
+        )
+        self.sides: list[tuple[str, str]] = []
+
+    def encode(self, texts: Sequence[str], side: Side = "document") -> Vectors:
+        self.sides += [(side, text) for text in texts]
+        seen = [text.split()[-1 if side == "demonstration" else 0] for text in texts]
+        return np.stack([direction(word) for word in seen]) if texts else np.empty((0, SIZE), np.float32)
+
+
+def direction(word: str) -> Vectors:
+    row = np.random.default_rng(sum(map(ord, word))).normal(size=SIZE)
+    return np.asarray(row / np.linalg.norm(row), np.float32)
+
+
+def examples(task: Task, told_by: str, count: int = 80) -> list[Demonstration]:
+    """Of which the label is told by the "first" or the "last" word."""
+    made = []
+    for n in range(count):
+        words = [f"x{n % 7}", "and", f"y{(n // 2) % 5}"]
+        words[0 if told_by == "first" else 2] = f"is{n % 2}"
+        made.append(Demonstration(task.name, f"{words[0]} n{n} {words[1]} {words[2]}", task.labels[n % 2]))
+    return made
+
+
+@pytest.fixture
+def encoder() -> TwoSided:
+    return TwoSided()
+
+
+@pytest.fixture
+def index(encoder: TwoSided, tmp_path: Path) -> Index:
+    made = Index.create(tmp_path / "i", encoder=encoder, streams=())
+    made.add_demonstrations(MOOD, examples(MOOD, "last"))
+    made.add_demonstrations(SHAPE, examples(SHAPE, "first"))
+    return made
+
+
+def read_by(index: Index, task: Task) -> str:
+    return str(index.snapshot.manifest.tasks[task.name]["examples"]["by"])
+
+
+def stored(index: Index, demonstration: Demonstration) -> Vectors:
+    for segment in index.snapshot.segments:
+        for hit in index.retrieve(np.ones(SIZE), level="demonstration", k=500):
+            if hit.unit.source_id == demonstration.source_id:
+                for _, _, place in segment.rows.positions_of([bytes.fromhex(hit.id)]):
+                    return np.array(vectors_of(segment.levels["demonstration"].flat)[place])
+    raise AssertionError("not stored")
+
+
+def test_each_task_is_read_by_what_predicts_it(index: Index) -> None:
+    assert (read_by(index, MOOD), read_by(index, SHAPE)) == ("head", "trunk")
+    told = index.snapshot.manifest.tasks["mood"]["examples"]
+    assert told["asked"] == 80 and told["head"] == 1.0 and told["trunk"] < 0.9
+    assert index.tasks["mood"] == MOOD  # the card itself is what it was
+    by_head, by_trunk = examples(MOOD, "last")[3], examples(SHAPE, "first")[3]
+    np.testing.assert_allclose(stored(index, by_head), direction(by_head.input.split()[-1]), atol=1e-3)
+    np.testing.assert_allclose(stored(index, by_trunk), direction(by_trunk.input.split()[0]), atol=1e-3)
+
+
+def test_inputs_are_read_as_the_examples_are_and_votes_follow(index: Index, encoder: TwoSided) -> None:
+    encoder.sides.clear()
+    moods = DemonstrationVoter(index.retriever, MOOD).predict(["x0 new and is1", "x0 new and is0"])
+    shapes = DemonstrationVoter(index.retriever, SHAPE).predict(["is1 new and y1", "is0 new and y1"])
+    assert [vote.output for vote in (*moods, *shapes)] == ["sad", "glad", "square", "round"]
+    assert ("demonstration", "Say the mood. x0 new and is1") in encoder.sides
+    assert ("query", "is1 new and y1") in encoder.sides
+    assert not any(side == "demonstration" and "Say the shape" in text for side, text in encoder.sides)
+
+
+def test_further_examples_are_read_as_those_that_are_there(index: Index) -> None:
+    late = [
+        Demonstration("shape", f"is{n % 2} late{n} and is{n % 2}", SHAPE.labels[n % 2]) for n in range(60)
+    ]
+    index.add_demonstrations(SHAPE, late)
+    assert read_by(index, SHAPE) == "trunk"
+    np.testing.assert_allclose(stored(index, late[1]), direction("is1"), atol=1e-3)
+    with pytest.raises(UsageError, match="by the trunk"):
+        index.add_demonstrations(SHAPE, late, by="head")
+    index.add_demonstrations(replace(SHAPE, instruction="Else."), late)  # the trunk reads no instruction
+    with pytest.raises(UsageError, match="another instruction"):
+        index.add_demonstrations(replace(MOOD, instruction="Else."), late)
+
+
+def test_another_head_asks_again_when_the_index_is_rebuilt(index: Index) -> None:
+    class Turned(TwoSided):
+        def __init__(self) -> None:
+            super().__init__()
+            self.identity = replace(self.identity, demonstrations="instructed sha256:1")
+
+        def encode(self, texts: Sequence[str], side: Side = "document") -> Vectors:
+            return super().encode(texts, "document" if side == "demonstration" else "demonstration")
+
+    index.rebuild(encoder=Turned())
+    assert (read_by(index, MOOD), read_by(index, SHAPE)) == ("trunk", "head")
+    one = examples(MOOD, "last")[5]
+    np.testing.assert_allclose(stored(index, one), direction(one.input.split()[-1]), atol=1e-3)
+    index.rebuild(encoder="hashing")
+    assert "examples" not in index.snapshot.manifest.tasks["mood"]
+
+
+def test_examples_of_all_tasks_are_found_by_the_vectors_that_each_has(index: Index) -> None:
+    wanted = Selection(k=40, channel="dense", bank="all", leakage_filter=False)
+    found = select(index.retriever, "is1 new and is1", "shape", wanted)
+    best = {hit.unit.metadata["task"] for hit in found.hits if hit.score > 0.99}
+    assert best == {"mood", "shape"}
+    assert [hit.score for hit in found.hits] == sorted(hit.score for hit in found.hits)
+
+
+def test_a_person_may_say_who_reads_them(encoder: TwoSided, tmp_path: Path) -> None:
+    index = Index.create(tmp_path / "i", encoder=encoder, streams=())
+    index.add_demonstrations(SHAPE, examples(SHAPE, "first"), by="head")
+    assert read_by(index, SHAPE) == "head"
+    with pytest.raises(UsageError, match="Nothing is called 'me'"):
+        index.add_demonstrations(MOOD, examples(MOOD, "first"), by="me")  # type: ignore[arg-type]
+    plain = Index.create(tmp_path / "p", encoder="hashing", streams=())
+    with pytest.raises(UsageError, match="no head for examples"):
+        plain.add_demonstrations(MOOD, examples(MOOD, "first"), by="head")
+    plain.add_demonstrations(MOOD, examples(MOOD, "first"), by="trunk")
+    assert "mood" not in index.tasks and len(plain.tasks) == 1
+
+
+def test_few_examples_and_options_are_read_by_the_trunk_and_many_are_drawn_from(encoder: TwoSided) -> None:
+    few = [(d.input, d.output) for d in examples(MOOD, "last", FEWEST - 1)]
+    assert judge(MOOD, few, encoder) == Judged("trunk")
+    many = [(d.input, d.output) for d in examples(MOOD, "last", ASKED + 50)]
+    assert judge(replace(MOOD, kind="multiple_choice"), many, encoder) == Judged("trunk")
+    assert judge(MOOD, many, encoder).asked == ASKED
+    assert judge(replace(MOOD, kind="generation"), many, encoder).by == "head"
+
+
+def test_the_head_must_be_surely_better() -> None:
+    rng = np.random.default_rng(0)
+    vectors = rng.normal(size=(200, SIZE)).astype(np.float32)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    labels = [str(n % 2) for n in range(200)]
+    other = vectors[rng.permutation(200)]
+    judged = compared(other, vectors, labels, exact=True)  # both know nothing
+    assert judged.by == "trunk" and judged.asked == 200
+    told = np.where(np.arange(200)[:, None] % 2 == 0, vectors[0], vectors[1])
+    assert compared(told, vectors, labels, exact=True) == Judged("head", 200, 1.0, judged.trunk)
+    assert compared(told, told, labels, exact=True).by == "trunk"  # as good: the trunk
+
+
+@given(st.integers(3, 12), st.integers(0, 3))
+def test_no_example_predicts_itself(count: int, seed: int) -> None:
+    """Where every output is another, none can be right."""
+    rng = np.random.default_rng(seed)
+    vectors = rng.normal(size=(count, SIZE)).astype(np.float32)
+    assert left_out(vectors, [f"o{n}" for n in range(count)], exact=True) == [0.0] * count
+
+
+@given(st.text("ab ", max_size=12), st.text("ab ", max_size=12))
+def test_overlap_is_symmetric_and_whole_for_the_same(a: str, b: str) -> None:
+    assert overlap(a, b) == overlap(b, a) and 0 <= overlap(a, b) <= 1 and overlap(a, a) == 1
