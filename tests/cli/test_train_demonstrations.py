@@ -51,5 +51,30 @@ def test_from_examples_to_an_index_that_uses_the_head(
     capsys.readouterr()
     assert run(["demos", "number 7 is cold", "--task", "colors", "--index", "ix", "--json"]) == 0
     assert len(json.loads(capsys.readouterr().out)["hits"]) == 8
+    assert run(["index", "info", "ix"]) == 0
+    assert "colors: examples read by the " in capsys.readouterr().out
+    assert (
+        run(
+            [
+                "index",
+                "build",
+                *files,
+                "--encoder",
+                "trunk+heads/mine",
+                "--out",
+                "forced",
+                "--examples-by",
+                "head",
+            ]
+        )
+        == 0
+    )
+    assert "colors: examples read by the head\n" in capsys.readouterr().out
+    assert run(["index", "add", *files, "--index", "forced", "--examples-by", "trunk"]) == 2
+    assert (
+        run(["index", "build", *files, "--encoder", "hashing", "--out", "plain", "--examples-by", "head"])
+        == 2
+    )
+    assert "no head for examples" in capsys.readouterr().err
     assert run([*asked, "--scorer", "nobody"]) == 2
     assert run([*asked, "--scorer", "causal:nowhere"]) == 1
