@@ -35,6 +35,7 @@ def routing(
 
       agentmtl eval routing --data ../shared/data/routing/metatool.jsonl --cards tools.json --json
     """
+    from agentmtl.evaluate.jsonl import files_hash
     from agentmtl.evaluate.routing import evaluate_prompts
     from agentmtl.evaluate.routing_cards import evaluate_cards, read_labelled
     from agentmtl.routing.fitted import RouterSettings
@@ -43,7 +44,8 @@ def routing(
     settings = settings_from(encoder=encoder, backend=backend)
     loaded = load_encoder(settings.encoder, backend=settings.backend)
     if cards is None:
-        kept = cache / f"{data.stem}-{loaded.identity.space.rpartition(':')[2][:12]}.npy"
+        space = loaded.identity.space.rpartition(":")[2]
+        kept = cache / f"{data.stem}-{files_hash([data])[:12]}-{space[:12]}.npy"
         report = evaluate_prompts(
             data, loaded, RouterSettings(), cache=kept, seed=seed, commands=(command_line(),)
         )

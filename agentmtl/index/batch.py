@@ -9,13 +9,13 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from agentmtl.errors import EncoderError
+from agentmtl.index.instructions import Cards, told_by_head
 from agentmtl.index.manifest import IndexSettings
 from agentmtl.index.postings import build_postings
 from agentmtl.index.rows import FileNote, RowsBuilder, UnitRow, document_row
 from agentmtl.index.segment import ID_BYTES, LevelParts
 from agentmtl.ingest import Cut, unit_id
 from agentmtl.schema import Document, Level, Unit
-from agentmtl.tasks import under
 from agentmtl.trunk.encoder import Encoder, Side, Vectors
 
 ENCODE_WINDOW = 2_048  # texts handed to the encoder at a time: enough to sort by length, small in memory
@@ -89,27 +89,25 @@ class _LevelRows:
 
 
 class SegmentDraft:
-    """A batch turned into rows, ready to be encoded and written. `instructions` of tasks, by name; None: the
-    trunk encodes their examples."""
+    """A batch turned into rows, ready to be encoded and written. `cards` of tasks say how their examples
+    are encoded."""
 
-    def __init__(
-        self, batch: Batch, settings: IndexSettings, instructions: Mapping[str, str | None] | None = None
-    ) -> None:
-        self.settings, self._instructions = settings, instructions or {}
+    def __init__(self, batch: Batch, settings: IndexSettings, cards: Cards | None = None) -> None:
+        self.settings, self._cards = settings, cards or {}
         self.builder = RowsBuilder()
         self.documents = len(batch.documents)
         self.levels: dict[Level, _LevelRows] = {level: _LevelRows() for level in settings.stored_levels}
         self.passages_of: list[range] = []
         self.mentions: dict[str, list[tuple[int, int, int]]] = {}
         for row, (document, cut) in enumerate(batch.documents.values()):
-            self.builder.add_documents([document_row(row, document)])
-            self._add_cut(row, cut, str(document.metadata.get("task", "")))
+            told = told_by_head(settings, self._cards, document)
+            self.builder.add_documents([document_row(row, document, told)])
+            self._add_cut(row, cut, told)
         self.builder.add_files(batch.files)
 
-    def _add_cut(self, row: int, cut: Cut, task: str) -> None:
+    def _add_cut(self, row: int, cut: Cut, told: str) -> None:
         for unit in cut.demonstrations:
             span = (unit.start, unit.end)
-            told = self._told(unit.text, task) if self.settings.encoder.demonstrations else ""
             self.levels["demonstration"].add(bytes.fromhex(unit.id), row, span, None, unit.text, told)
         if cut.demonstrations:  # has no other units
             return
@@ -123,13 +121,6 @@ class SegmentDraft:
         if "entity" in self.levels:
             for m in cut.mentions:
                 self.mentions.setdefault(m.name, []).append((first + m.passage, m.start, m.end))
-
-    def _told(self, text: str, task: str) -> str:
-        """What the head reads of an example; "" where the trunk reads it."""
-        instruction = self._instructions.get(task, "")
-        if instruction is None:
-            return ""
-        return under(instruction if self.settings.encoder.instructs else "", text)
 
     def add_entities(self, is_known: Callable[[Sequence[bytes]], set[bytes]]) -> None:
         """Make a unit of every mentioned name that the index does not hold yet."""

@@ -12,6 +12,8 @@ from typing import Any
 
 from agentmtl.errors import UsageError
 from agentmtl.index.manifest import IndexSettings
+from agentmtl.schema import Document
+from agentmtl.tasks import under
 
 Cards = Mapping[str, Mapping[str, Any]]  # by the task's name, as plain JSON
 
@@ -31,11 +33,14 @@ def encoded_by(cards: Cards, task: str) -> str:
     return TRUNK if meant and all(map(by_trunk, meant)) else HEAD
 
 
-def instructions_of(cards: Cards) -> dict[str, str | None]:
-    """By the task's name: "" where the card has none, None where the trunk encodes the examples."""
-    return {
-        name: None if by_trunk(card) else str(card.get("instruction", "")) for name, card in cards.items()
-    }
+def told_by_head(settings: IndexSettings, cards: Cards, document: Document) -> str:
+    """What a head encodes of a labelled example; "" where the trunk encodes it, and for other documents."""
+    if not settings.encoder.demonstrations or not document.is_demonstration:
+        return ""
+    card = cards.get(str(document.metadata.get("task", "")), {})
+    if by_trunk(card):
+        return ""
+    return under(str(card.get("instruction", "")) if settings.encoder.instructs else "", document.text)
 
 
 def settled(settings: IndexSettings, known: Cards, name: str, card: Mapping[str, Any]) -> Mapping[str, Any]:

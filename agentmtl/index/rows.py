@@ -117,10 +117,11 @@ def content_of_file(contents: Iterable[bytes]) -> bytes:
 NO_DOCUMENTS = content_of_file([])
 
 
-def content_hash(document: Document) -> bytes:
-    """Of everything that a document's units are made of (its file's own hash is not)."""
+def content_hash(document: Document, told: str = "") -> bytes:
+    """Of everything that a document's units are made of (its file's own hash is not); `told`: what a head
+    encodes of it."""
     names = [document.key, document.source_id, document.file, document.title]
-    parts = [*names, document.text, metadata_json(document.metadata)]
+    parts = [*names, document.text, metadata_json(document.metadata), *([told] if told else [])]
     digest = hashlib.blake2b(digest_size=16)
     for part in parts:
         data = part.encode()
@@ -132,14 +133,14 @@ def metadata_json(metadata: Metadata) -> str:
     return json.dumps(dict(metadata), sort_keys=True, ensure_ascii=False, allow_nan=False)
 
 
-def document_row(row: int, document: Document) -> DocumentRow:
+def document_row(row: int, document: Document, told: str = "") -> DocumentRow:
     return DocumentRow(
         row=row,
         key=document.key,
         source_id=document.source_id,
         file=document.file,
         title=document.title,
-        content=content_hash(document),
+        content=content_hash(document, told),
         metadata=metadata_json(document.metadata),
         text=document.text,
     )

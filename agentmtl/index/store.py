@@ -157,7 +157,7 @@ class Store:
             code_version=_code_version(),
             created=datetime.now(UTC).isoformat(timespec="seconds"),
             streams=streams,
-            tasks={**(base.manifest.tasks if base else {}), **draft.tasks},
+            tasks=dict(draft.tasks),
             fitted=fitted,
         )
         raw = manifest.to_bytes()

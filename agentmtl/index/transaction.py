@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from agentmtl.errors import IndexStoreError
 from agentmtl.index.batch import Batch, Progress, SegmentDraft, encode_checked, text_hash
 from agentmtl.index.files import FileEntry, hash_file, remove, storage_errors
-from agentmtl.index.instructions import instructions_of, settled
+from agentmtl.index.instructions import settled, told_by_head
 from agentmtl.index.live import DOCUMENTS, NOBODY, Dead
 from agentmtl.index.manifest import (
     SEGMENT_MANIFEST,
@@ -54,7 +54,7 @@ class Draft:
     dead: dict[str, Dead]
     changed: bool
     streams: tuple[StreamTokenizer, ...] = ()  # to be added
-    tasks: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # to be added or replaced
+    tasks: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # all there are then
 
 
 class Transaction:
@@ -85,17 +85,16 @@ class Transaction:
         self._mentioned: set[bytes] = set()  # entities that lost a mention
         self._changed = base is None
         self._known_streams = set(base.manifest.streams) if base else set()
-        self.known_tasks = dict(base.manifest.tasks) if base else {}
+        self.cards = dict(base.manifest.tasks) if base else {}  # of tasks, by name
         self._streams: dict[str, StreamTokenizer] = {}
-        self._tasks: dict[str, Mapping[str, Any]] = {}
 
     # --- changes ------------------------------------------------------------------------------------
 
     def put(self, document: Document) -> Outcome:
         """Add a document, or replace the one with its key; the same content again costs nothing."""
-        key, content = document.key, content_hash(document)
+        key, content = document.key, self._hash(document)
         held, place = self._batch.documents.get(key), self._find(key)
-        known = content_hash(held[0]) if held else self._content(place) if place else None
+        known = self._hash(held[0]) if held else self._content(place) if place else None
         if known == content:
             return "unchanged"
         if known is not None:
@@ -105,6 +104,9 @@ class Transaction:
         else:
             self._gather(document)
         return "added" if known is None else "updated"
+
+    def _hash(self, document: Document) -> bytes:
+        return content_hash(document, told_by_head(self._settings, self.cards, document))
 
     def _gather(self, document: Document) -> None:
         one = self._settings
@@ -140,9 +142,9 @@ class Transaction:
     def put_task(self, name: str, card: Mapping[str, Any]) -> None:
         """Add a task card, as plain JSON, or replace the one of that name. Raises UsageError for another
         instruction or encoder than examples were encoded with."""
-        card = settled(self._settings, self.known_tasks, name, card)
-        if self.known_tasks.get(name) != card:
-            self._tasks[name] = card
+        card = settled(self._settings, self.cards, name, card)
+        if self.cards.get(name) != card:
+            self.cards[name] = card
             self._changed = True
 
     def note_file(self, file: str, note: FileNote) -> None:
@@ -218,7 +220,7 @@ class Transaction:
         segments = {s.name: self._entries[s.name] for s in self._segments}
         dead = {s.name: d for s in self._segments if (d := self._dead.get(s.name)) and d.positions}
         opened = {s.name: s for s in self._segments}
-        return Draft(segments, opened, dead, self._changed, tuple(self._streams.values()), dict(self._tasks))
+        return Draft(segments, opened, dead, self._changed, tuple(self._streams.values()), dict(self.cards))
 
     # --- finding ------------------------------------------------------------------------------------
 
@@ -249,13 +251,11 @@ class Transaction:
 
     def _key(self, place: _Place) -> str:
         segment, row = place
-        found: str = segment.rows.query("SELECT key FROM documents WHERE row = ?", [row])[0][0]
-        return found
+        return str(segment.rows.query("SELECT key FROM documents WHERE row = ?", [row])[0][0])
 
     def _content(self, place: _Place) -> bytes:
         segment, row = place
-        found: bytes = segment.rows.query("SELECT content FROM documents WHERE row = ?", [row])[0][0]
-        return found
+        return bytes(segment.rows.query("SELECT content FROM documents WHERE row = ?", [row])[0][0])
 
     def _is_wanted(self, place: _Place) -> bool:
         segment, row = place
@@ -315,7 +315,7 @@ class Transaction:
             return
         if self._encoder is None:
             raise ValueError("a transaction that adds documents needs an encoder")
-        draft = SegmentDraft(self._batch, self._settings, instructions_of(self.known_tasks | self._tasks))
+        draft = SegmentDraft(self._batch, self._settings, self.cards)
         draft.add_entities(self._live_ids)
         rows, levels = draft.finish(self._encoder, self._known_vectors, self._progress)
         folder = self._folder / self._new_name()

@@ -279,7 +279,7 @@ class Index:
         level="demonstration")`. Raises what `add` raises, and UsageError for a head that is not there.
         """
         with self._store.write(self.settings, self.encoder, progress=progress) as transaction:
-            card, examples = settle(task, demonstrations, self.encoder, transaction.known_tasks, by)
+            card, examples = settle(task, demonstrations, self.encoder, transaction.cards, by)
             transaction.put_task(task.name, card)
             report = add_documents(transaction, (d.to_document() for d in examples))
         self.refresh()

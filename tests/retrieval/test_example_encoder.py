@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from agentmtl import DemonstrationVoter, Index
 from agentmtl.errors import UsageError
+from agentmtl.index import transaction
 from agentmtl.index.vectors import vectors_of
 from agentmtl.retrieval.demonstrations import Selection, select
 from agentmtl.retrieval.example_encoder import ASKED, FEWEST, Judged, compared, judge, left_out, overlap
@@ -153,6 +154,27 @@ def test_a_person_may_say_who_reads_them(encoder: TwoSided, tmp_path: Path) -> N
         plain.add_demonstrations(MOOD, examples(MOOD, "first"), by="head")
     plain.add_demonstrations(MOOD, examples(MOOD, "first"), by="trunk")
     assert "mood" not in index.tasks and len(plain.tasks) == 1
+
+
+def test_what_a_crash_left_is_not_taken_over_for_another_reader(
+    encoder: TwoSided, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(transaction, "FLUSH_UNITS", 20)
+    index = Index.create(tmp_path / "i", encoder=encoder, streams=())
+
+    def breaking(count: int) -> Iterator[Demonstration]:
+        yield from examples(SHAPE, "first")[:count]
+        raise OSError("no more")
+
+    with pytest.raises(OSError, match="no more"):
+        index.add_demonstrations(SHAPE, breaking(50), by="head")
+    assert len(list((tmp_path / "i" / "segments").iterdir())) == 2  # 40 examples, read by the head
+    encoder.sides.clear()
+    index.add_demonstrations(SHAPE, examples(SHAPE, "first"), by="trunk")
+    assert {side for side, _ in encoder.sides} == {"document"} and len(encoder.sides) == 80
+    for n in (0, 30, 60):
+        one = examples(SHAPE, "first")[n]
+        np.testing.assert_allclose(stored(index, one), direction(one.input.split()[0]), atol=1e-3)
 
 
 def test_few_examples_and_options_are_read_by_the_trunk_and_many_are_drawn_from(encoder: TwoSided) -> None:
