@@ -24,6 +24,7 @@ from agentmtl.evaluate.indexes import index_for
 from agentmtl.experts.bank import SHIPPED, FewVoter, open_bank
 from agentmtl.experts.demonstrations import DemonstrationVoter
 from agentmtl.retrieval.demonstrations import Selection, select
+from agentmtl.retrieval.example_encoder import By
 from agentmtl.retrieval.identifiers.channel import Identifiers
 from agentmtl.retrieval.identifiers.trained import trained_keys
 from agentmtl.retrieval.index import Index
@@ -38,7 +39,8 @@ Search = Callable[[str], object]
 def index_of(data: TaskData, shown: Sequence[Demonstration], folder: Path, encoder: str) -> Index:
     """An index of these examples alone."""
     index = Index.create(folder, encoder=encoder, levels=("passage",), streams=())
-    index.add_demonstrations(data.task, shown)
+    by: By = "head" if index.settings.encoder.demonstrations else "auto"
+    index.add_demonstrations(data.task, shown, by=by)
     return index
 
 

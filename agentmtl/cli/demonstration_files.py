@@ -27,13 +27,15 @@ ExamplesBy = Annotated[
     Literal["auto", "head", "trunk"],
     typer.Option(
         "--examples-by",
-        help="What encodes examples where the encoder has a head for them; auto: the better.",
+        help="What encodes examples where the encoder has a head for them; auto: the head if surely better.",
     ),
 ]
 TaskPairs: TypeAlias = Sequence[tuple[Path, Path]]
 
 
-def task_pairs(cards: list[Path] | None, files: list[Path] | None, has_paths: bool) -> TaskPairs:
+def task_pairs(
+    cards: list[Path] | None, files: list[Path] | None, has_paths: bool, by: By = "auto"
+) -> TaskPairs:
     """Cards with their files. Raises UsageError where they do not pair up, or there is nothing to do."""
     cards, files = cards or [], files or []
     if len(cards) != len(files):
@@ -41,6 +43,8 @@ def task_pairs(cards: list[Path] | None, files: list[Path] | None, has_paths: bo
             f"{len(cards)} task cards and {len(files)} files of examples.",
             "Give --demos FILE with each --task.",
         )
+    if by != "auto" and not cards:
+        raise UsageError("There are no examples to encode.", "Give --task and --demos with --examples-by.")
     if not cards and not has_paths:
         raise UsageError("There is nothing to index.", "Name files or folders, or give --task and --demos.")
     return list(zip(cards, files, strict=True))

@@ -9,6 +9,7 @@ import typer
 
 from agentmtl.cli.evaluation_options import command_line, show
 from agentmtl.cli.output import INDEXES, BackendFlag, EncoderFlag, JsonFlag, settings_from
+from agentmtl.errors import UsageError
 
 
 def routing(
@@ -44,6 +45,8 @@ def routing(
     settings = settings_from(encoder=encoder, backend=backend)
     loaded = load_encoder(settings.encoder, backend=settings.backend)
     if cards is None:
+        if not data.is_file():
+            raise UsageError(f"{data} is no file of prompts.", "With a folder of queries give --cards too.")
         space = loaded.identity.space.rpartition(":")[2]
         kept = cache / f"{data.stem}-{files_hash([data])[:12]}-{space[:12]}.npy"
         report = evaluate_prompts(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -95,7 +95,9 @@ def build(
 
       agentmtl index build --task trec.json --demos train.jsonl --out indexes/tasks
     """
+    from agentmtl.retrieval.example_encoder import check_reader
     from agentmtl.retrieval.index import Index
+    from agentmtl.trunk import load_encoder
 
     settings = settings_from(
         encoder=encoder,
@@ -104,7 +106,9 @@ def build(
         passage_words=passage_words,
         overlap_sentences=overlap_sentences,
     )
-    pairs = task_pairs(task, demos, bool(paths))
+    pairs = task_pairs(task, demos, bool(paths), examples_by)
+    if examples_by != "auto":
+        check_reader(examples_by, load_encoder(settings.encoder, backend=settings.backend).identity)
     with watching("building", quiet or as_json) as watch:
         index, report = Index.build(
             out,
@@ -122,7 +126,7 @@ def build(
             on_document=lambda d: watch.read(len(d.text)),
         )
         add_pairs(index, pairs, report, watch, examples_by)
-    _report(index, report, as_json)
+    _report(index, report, as_json, bool(pairs))
 
 
 @app.command("add")
@@ -147,7 +151,7 @@ def add(
 
       agentmtl index add --task trec.json --demos train.jsonl --index indexes/docs --json
     """
-    pairs = task_pairs(task, demos, bool(paths))
+    pairs = task_pairs(task, demos, bool(paths), examples_by)
     _change(paths or [], index, backend, quiet, as_json, prune=prune, pairs=pairs, by=examples_by)
 
 
@@ -182,8 +186,10 @@ def _change(
     by: ExamplesBy = "auto",
 ) -> None:
     from agentmtl.index.build import BuildReport
+    from agentmtl.retrieval.example_encoder import check_reader
 
     opened = open_index(folder, backend)
+    check_reader(by, opened.settings.encoder)
     with watching("adding", quiet or as_json) as watch:
         report = BuildReport()
         if paths:
@@ -195,7 +201,7 @@ def _change(
                 on_document=lambda d: watch.read(len(d.text)),
             )
         add_pairs(opened, pairs, report, watch, by)
-    _report(opened, report, as_json)
+    _report(opened, report, as_json, bool(pairs))
 
 
 @app.command("delete")
@@ -304,6 +310,10 @@ def rebuild(
     encoder: EncoderFlag = None,
     backend: BackendFlag = None,
     factory: Annotated[str | None, typer.Option(help="FAISS factory string.")] = None,
+    examples_by: Annotated[
+        Literal["auto", "head", "trunk"] | None,
+        typer.Option("--examples-by", help="What encodes labelled examples from now on; else as before."),
+    ] = None,
     quiet: QuietFlag = False,
     as_json: JsonFlag = False,
 ) -> None:
@@ -317,7 +327,8 @@ def rebuild(
     """
     opened = open_index(folder, backend)
     with watching("encoding", quiet or as_json) as watch:
-        opened.rebuild(encoder=encoder or opened.settings.encoder.name, factory=factory, progress=watch)
+        name = encoder or opened.settings.encoder.name
+        opened.rebuild(encoder=name, factory=factory, by=examples_by, progress=watch)
     show_info(opened, as_json)
 
 
@@ -340,10 +351,14 @@ def _expect(paths: list[str], watch: Watch) -> list[str]:
     return paths
 
 
-def _report(index: Index, report: BuildReport, as_json: bool) -> None:
+def _report(index: Index, report: BuildReport, as_json: bool, examples: bool) -> None:
+    """`examples`: some were given."""
     live = dict(index.snapshot.manifest.live)
     if as_json:
-        summary = {"folder": str(index.folder), "generation": index.snapshot.generation, "units": live}
+        summary = {
+            "folder": str(index.folder), "generation": index.snapshot.generation, "units": live,
+            "examples": index_state.examples_read(index),
+        }  # fmt: skip
         emit({"schema": SCHEMA_VERSION, **summary, "report": report.to_json()})
         return
     for skipped in report.skipped[:SHOWN_SKIPS]:
@@ -356,7 +371,7 @@ def _report(index: Index, report: BuildReport, as_json: bool) -> None:
     files = plural(report.files + report.unchanged_files, "file")
     say(f"{files}: {changes}; {len(report.skipped):,} skipped.")
     say(f"{index.folder} has " + ", ".join(f"{n:,} {level} units" for level, n in live.items()) + ".")
-    for line in index_state.reading(index):
+    for line in index_state.reading(index) if examples else ():
         say(line)
     say(f'Next: agentmtl ask "…" --index {index.folder}')
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -99,8 +99,6 @@ def list_(
 
 
 def show_info(index: Index, as_json: bool) -> None:
-    from agentmtl.index.instructions import EXAMPLES
-
     manifest = index.snapshot.manifest
     data: dict[str, Any] = {
         "folder": str(index.folder),
@@ -113,7 +111,7 @@ def show_info(index: Index, as_json: bool) -> None:
         "code_version": manifest.code_version,
         "streams": sorted(manifest.streams),
         "tasks": sorted(manifest.tasks),
-        "examples": {name: card[EXAMPLES] for name, card in manifest.tasks.items() if EXAMPLES in card},
+        "examples": examples_read(index),
         "fitted": fitted_hash(index),
     }
     if as_json:
@@ -135,14 +133,26 @@ def show_info(index: Index, as_json: bool) -> None:
     say(f"on disk   {data['bytes'] / 1e6:.1f} MB in {plural(data['segments'], 'segment')}")
 
 
-def reading(index: Index) -> Iterator[str]:
+def examples_read(index: Index) -> dict[str, Any]:
     """For each task, where the encoder has a head: who reads its examples, and how well either does."""
-    from agentmtl.index.instructions import EXAMPLES
+    from agentmtl.index.instructions import EXAMPLES, HEAD
 
-    for name, card in index.snapshot.manifest.tasks.items():
-        if told := card.get(EXAMPLES):
-            shares = f"predicted from the others: head {told['head']:.1%}, trunk {told['trunk']:.1%}"
-            yield f"{name}: examples read by the {told['by']}" + (f" ({shares})" if told["asked"] else "")
+    if not index.settings.encoder.demonstrations:
+        return {}
+    unsaid = {"by": HEAD, "asked": 0}  # of indexes made before anybody was asked
+    return {name: card.get(EXAMPLES, unsaid) for name, card in index.snapshot.manifest.tasks.items()}
+
+
+def reading(index: Index) -> Iterator[str]:
+    """The same in words, a line a task."""
+    for name, told in examples_read(index).items():
+        yield f"{name}: examples read by the {told['by']}{_shares(told)}"
+
+
+def _shares(told: Mapping[str, Any]) -> str:
+    if not told["asked"]:
+        return ""
+    return f" (predicted from the others: head {told['head']:.1%}, trunk {told['trunk']:.1%})"
 
 
 def fitted_hash(index: Index) -> str | None:

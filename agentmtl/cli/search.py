@@ -96,8 +96,11 @@ def search(
     if hops > 1 and level == "passage":
         found, trace = _by_hops(opened, query, hops, depth, task_where(where, task), judge, settings.backend)
     elif proposer:
+        mine = level == "demonstration" and task
+        vector = opened.retriever.encode_inputs([query], task or "")[0] if mine else None
         found = _proposed(opened, proposer).retrieve(
             query, level=level, k=depth, where=task_where(where, task), channel=channel,  # type: ignore[arg-type]
+            vector=vector,
         )  # fmt: skip
     else:
         vector = _distilled(opened, query, settings.backend) if distilled else None

@@ -28,6 +28,7 @@ from agentmtl.experts.demonstrations import DemonstrationVoter, Vote, VoterSetti
 from agentmtl.index.batch import Progress
 from agentmtl.ingest.demonstrations import read_demonstrations
 from agentmtl.retrieval.demonstrations import Selection
+from agentmtl.retrieval.example_encoder import By
 from agentmtl.retrieval.index import EncoderSpec, Index
 from agentmtl.retrieval.retriever import Channel
 from agentmtl.retrieval.voting import kernel_weights, tally
@@ -125,7 +126,8 @@ def task_index(data: TaskData, root: Path, encoder: EncoderSpec, backend: str, p
     except IndexMissingError:
         index = Index.create(folder, encoder=encoder, backend=backend, levels=("passage",), streams=())
     if index.snapshot.manifest.live.get("demonstration", 0) < len({d.source_id for d in data.train}):
-        index.add_demonstrations(data.task, data.train, progress=progress)
+        by: By = "head" if head else "auto"  # what is measured, whoever would be taken
+        index.add_demonstrations(data.task, data.train, by=by, progress=progress)
     return index
 
 

@@ -254,7 +254,7 @@ class FewVoter:
             return []
         options = offered(self._task, inputs, choices)
         vectors = self._retriever.encode_inputs(inputs, self._task.name)
-        headed = self._retriever.snapshot.settings.encoder.demonstrations
+        headed = self._retriever.read_by_head(self._task.name)
         judged = self._voter.predict(inputs, options, None if headed else vectors)
         return [self._vote(*one) for one in zip(inputs, vectors, judged, strict=True)]
 

@@ -89,11 +89,16 @@ class ConditionedReader:
         means = [[next(scores).mean for _ in mine] for mine in pairs]
         return [self._vote(*one) for one in zip(inputs, shown, nearest, answers, means, strict=True)]
 
+    @property
+    def _apart(self) -> bool:
+        """Whether the task's own examples have other vectors than a bank's."""
+        return self._bank is not None and self._retriever.read_by_head(self._task.name)
+
     def _examples(self, inputs: Sequence[str]) -> list[tuple[list[Shown], float]]:
         """For each input the k nearest of the task's own examples and of the bank's, and the cosine of the
         nearest own one, −1 without any."""
         own = self._retriever.encode_inputs(inputs, self._task.name)
-        trunk = self._retriever.encode_queries(inputs) if self._bank is not None else own
+        trunk = self._retriever.encode_queries(inputs) if self._apart else own
         selection = replace(self.settings.selection, order="best_first")
         found = []
         for text, vector, plain in zip(inputs, own, trunk, strict=True):
@@ -105,7 +110,7 @@ class ConditionedReader:
     def _own(self, near: Selected, plain: Vectors) -> list[Shown]:
         """Of the index. Beside a bank's they are compared as those are, by the trunk's vectors (d,)."""
         cosines = list(near.cosines)
-        if self._bank is not None and self._retriever.snapshot.settings.encoder.demonstrations and near.hits:
+        if self._apart and near.hits:
             cosines = (self._retriever.encode_queries([hit.text for hit in near.hits]) @ plain).tolist()
         return [
             Shown(hit.text, str(hit.unit.metadata.get("output", "")), cosine + PREFERENCE, hit)

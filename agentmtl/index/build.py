@@ -180,9 +180,9 @@ def rebuild(
 ) -> BuildReport:
     """Make the index anew from its stored documents, with other settings or another encoder.
 
-    `settle` gives the task cards to keep where another head encodes their examples. The old generation
-    answers until the new one is published, and stays where anything fails; running the same rebuild again
-    then resumes. Raises what `Store.write` raises.
+    `settle` gives the task cards to keep, which say how examples are encoded. The old generation answers
+    until the new one is published, and stays where anything fails; running the same rebuild again then
+    resumes. Raises what `Store.write` raises.
     """
     if not settings.encoder.same_vectors(encoder.identity):
         raise EncoderMismatchError(
@@ -191,11 +191,8 @@ def rebuild(
     read_current_settled(store.folder)  # raises where there is no index
     with store.write(settings, encoder, from_scratch=True, progress=progress) as transaction:
         base = store.open()
-        cards: Cards = base.manifest.tasks
-        if encoder.identity.demonstrations != base.settings.encoder.demonstrations:
-            cards = settle(cards, stored_documents(base), encoder)
-        for name, card in cards.items():
-            transaction.put_task(name, card)  # says how the examples are to be encoded
+        for name, card in settle(base.manifest.tasks, stored_documents(base), encoder).items():
+            transaction.put_task(name, card)
         report = add_documents(transaction, stored_documents(base))
         for segment in base.segments:
             for file, note in segment.rows.file_notes().items():

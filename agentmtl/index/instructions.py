@@ -26,11 +26,9 @@ def by_trunk(card: Mapping[str, Any]) -> bool:
     return bool(card.get(EXAMPLES, {}).get("by") == TRUNK)
 
 
-def encoded_by(cards: Cards, task: str) -> str:
-    """`HEAD` or `TRUNK`: by which a task's examples are encoded; of no task in particular, by the head unless
-    the trunk encodes all."""
-    meant = [cards[task]] if task in cards else list(cards.values())
-    return TRUNK if meant and all(map(by_trunk, meant)) else HEAD
+def tasks_of_trunk(cards: Cards) -> list[str]:
+    """The tasks whose examples the trunk encodes, though there is a head."""
+    return [name for name, card in cards.items() if by_trunk(card)]
 
 
 def told_by_head(settings: IndexSettings, cards: Cards, document: Document) -> str:
@@ -51,12 +49,13 @@ def settled(settings: IndexSettings, known: Cards, name: str, card: Mapping[str,
     before = known.get(name)
     if before is None or not settings.encoder.demonstrations:
         return card
-    if EXAMPLES in card and by_trunk(before) != by_trunk(card):
+    reader = TRUNK if by_trunk(before) else HEAD
+    if card.get(EXAMPLES, {}).get("by", reader) != reader:
         raise UsageError(
-            f"The examples of {name} were encoded by the {TRUNK if by_trunk(before) else HEAD}.",
-            "Give the card another name, or build the index anew.",
+            f"The examples of {name} were encoded by the {reader}.",
+            "Encode them anew: agentmtl index rebuild DIR --examples-by auto|head|trunk",
         )
-    told = settings.encoder.instructs and not by_trunk(before)
+    told = settings.encoder.instructs and reader == HEAD
     if told and before.get("instruction") != card.get("instruction"):
         raise UsageError(
             f"The examples of {name} were encoded under another instruction.",

@@ -14,7 +14,6 @@ from typing import Literal, TypeAlias
 import numpy as np
 
 from agentmtl.errors import UsageError
-from agentmtl.index.instructions import HEAD, TRUNK, encoded_by
 from agentmtl.index.snapshot import Address
 from agentmtl.index.tokens import words
 from agentmtl.index.vectors import vectors_of
@@ -35,7 +34,8 @@ _POOL = 5  # times k fetched where diversity or balance choose among them
 class Selection:
     """How demonstrations are chosen. Defaults were measured; `docs/decisions.md` has the numbers.
 
-    `bank`: examples of the task alone, of all tasks with `prior` added to the task's own scores, or of all.
+    `bank`: examples of the task alone, of all tasks with `prior` added to the task's own scores, or of all;
+    all are those that are encoded as the task's own (`agentmtl.retrieval.example_encoder`).
     `diversity`: 0 takes the best, towards 1 those least like the ones taken before (maximal marginal
     relevance, Carbonell & Goldstein, SIGIR 1998). `balance` takes the outputs in turn.
     """
@@ -117,36 +117,13 @@ def _pool(
     mine = _found(retriever, text, wanted.channel, query, depth, task_filter(where, task))
     if wanted.bank == "task":
         return mine
-    every = _found_of_all(retriever, text, task, wanted.channel, query, depth, where)
+    every = _found(retriever, text, wanted.channel, query, depth, retriever.read_alike(where, task))
     if wanted.bank == "all":
         return every
     raised = {a: replace(h, score=h.score + wanted.prior) for h, a in (*every, *mine) if _is_of(h, task)}
     merged = {a: raised.get(a, h) for h, a in (*every, *mine)}
     ordered = sorted(merged.items(), key=lambda item: (-item[1].score, item[1].id))
     return [(hit, address) for address, hit in ordered[:depth]]
-
-
-def _found_of_all(
-    retriever: Retriever,
-    text: str,
-    task: str,
-    channel: Channel,
-    query: Vectors,
-    depth: int,
-    where: str | None,
-) -> list[tuple[Hit, Address]]:
-    """The best of all tasks: those whose examples the head encodes and those of the trunk, each by its own
-    vector of the input, and both by score."""
-    tasks = retriever.snapshot.manifest.tasks
-    encoded = {name: encoded_by(tasks, name) for name in tasks}
-    if len(set(encoded.values())) < 2:
-        return _found(retriever, text, channel, query, depth, where)
-    found: list[tuple[Hit, Address]] = []
-    for by in (HEAD, TRUNK):
-        vector = query if by == encoded_by(tasks, task) else retriever.encode_inputs([text], task, by)[0]
-        names = [name for name in tasks if encoded[name] == by]
-        found += _found(retriever, text, channel, vector, depth, task_filter(where, *names))
-    return sorted(found, key=lambda one: (-one[0].score, one[0].id))[:depth]
 
 
 def _is_of(hit: Hit, task: str) -> bool:

@@ -24,7 +24,7 @@ from agentmtl.index.tokens import words
 from agentmtl.retrieval.voting import VOTERS, voted
 from agentmtl.schema import Demonstration, Document
 from agentmtl.tasks import Task, under
-from agentmtl.trunk.encoder import Encoder, Vectors
+from agentmtl.trunk.encoder import Encoder, EncoderIdentity, Vectors
 
 By: TypeAlias = Literal["auto", "head", "trunk"]
 Examples: TypeAlias = Sequence[tuple[str, str]]  # inputs and outputs
@@ -36,9 +36,11 @@ SURE = 2.0  # standard errors
 @dataclass(frozen=True, slots=True)
 class Judged:
     """Who reads a task's examples; `head` and `trunk` the shares of `asked` examples that either predicts
-    from the others (of outputs that are no labels their words' F1), 0 where nobody was asked."""
+    from the others (of outputs that are no labels their words' F1), 0 where none was asked. `chosen`: a
+    person said so."""
 
     by: Literal["head", "trunk"]
+    chosen: bool = False
     asked: int = 0
     head: float = 0.0
     trunk: float = 0.0
@@ -48,27 +50,34 @@ def settle(
     task: Task, demonstrations: Iterable[Demonstration], encoder: Encoder, known: Cards, by: By = "auto"
 ) -> tuple[dict[str, Any], Iterable[Demonstration]]:
     """The card for an index to keep, and the examples again. Nobody is asked about a task that is `known`:
-    its examples have settled it. Raises UsageError for a `by` that is none, or asks for a head that the
-    encoder lacks; EncoderError."""
-    if by not in ("auto", HEAD, TRUNK):
-        raise UsageError(f"Nothing is called {by!r} that reads examples.", "Choose auto, head or trunk.")
-    headed = bool(encoder.identity.demonstrations)
-    if by == HEAD and not headed:
-        raise UsageError(
-            "The index's encoder has no head for examples.",
-            "Build the index with one: --encoder default+demonstrations",
-        )
-    if not headed or (by == "auto" and task.name in known):
+    its examples have settled it. Raises UsageError as `check_reader` does; EncoderError."""
+    check_reader(by, encoder.identity)
+    if not encoder.identity.demonstrations or (by == "auto" and task.name in known):
         return task.to_json(), demonstrations
     if by != "auto":
-        return {**task.to_json(), EXAMPLES: asdict(Judged(by))}, demonstrations
+        return {**task.to_json(), EXAMPLES: asdict(Judged(by, chosen=True))}, demonstrations
     examples = list(demonstrations)
     judged = judge(task, [(one.input, one.output) for one in examples], encoder)
     return {**task.to_json(), EXAMPLES: asdict(judged)}, examples
 
 
-def settle_again(cards: Cards, documents: Iterable[Document], encoder: Encoder) -> Cards:
-    """The cards of an index whose examples are to be encoded by another encoder. Raises EncoderError."""
+def check_reader(by: str, identity: EncoderIdentity) -> None:
+    """Raises UsageError for a `by` that is none, or asks for a head that the encoder lacks."""
+    if by not in ("auto", HEAD, TRUNK):
+        raise UsageError(f"Nothing is called {by!r} that reads examples.", "Choose auto, head or trunk.")
+    if by == HEAD and not identity.demonstrations:
+        raise UsageError(
+            "The index's encoder has no head for examples.",
+            "Build the index with one: --encoder default+demonstrations",
+        )
+
+
+def settle_again(
+    cards: Cards, documents: Iterable[Document], encoder: Encoder, by: By | None = None
+) -> Cards:
+    """The cards of an index whose examples are encoded anew. `by` None: what a person chose, and of other
+    tasks the better. Raises UsageError as `check_reader` does; EncoderError."""
+    check_reader(by or "auto", encoder.identity)
     plain = {name: {key: v for key, v in card.items() if key != EXAMPLES} for name, card in cards.items()}
     if not encoder.identity.demonstrations:
         return plain
@@ -77,14 +86,20 @@ def settle_again(cards: Cards, documents: Iterable[Document], encoder: Encoder) 
         name = str(document.metadata.get("task", ""))
         if document.is_demonstration and name in held:
             held[name].append((document.text, str(document.metadata.get("output", ""))))
-    tasks = {name: Task.from_json(card) for name, card in plain.items()}
-    return {n: {**plain[n], EXAMPLES: asdict(judge(tasks[n], held[n], encoder))} for n in plain}
+    found = {}
+    for name, card in plain.items():
+        before = cards[name].get(EXAMPLES, {})
+        wanted = by or (before["by"] if before.get("chosen") else "auto")
+        chosen = Judged(wanted, chosen=True) if wanted != "auto" else None
+        judged = chosen or judge(Task.from_json(card), held[name], encoder)
+        found[name] = {**card, EXAMPLES: asdict(judged)}
+    return found
 
 
 def judge(task: Task, examples: Examples, encoder: Encoder) -> Judged:
     """By at most `ASKED` of a task's examples. Options of multiple choice are compared by the trunk whoever
     finds their examples, so nobody is asked there, and the trunk reads them. Raises EncoderError."""
-    drawn = list(examples)
+    drawn = list(dict.fromkeys(examples))  # the same example twice would predict itself
     if len(drawn) > ASKED:
         drawn = Random(f"examples:{task.name}").sample(drawn, ASKED)
     if len(drawn) < FEWEST or task.kind == "multiple_choice":
@@ -101,7 +116,7 @@ def compared(head: Vectors, trunk: Vectors, outputs: Sequence[str], exact: bool)
     gains = heads - trunks
     sure = float(gains.mean()) > SURE * float(gains.std()) / len(gains) ** 0.5
     means = round(float(heads.mean()), 4), round(float(trunks.mean()), 4)
-    return Judged("head" if sure else "trunk", len(gains), *means)
+    return Judged("head" if sure else "trunk", False, len(gains), *means)
 
 
 def left_out(vectors: Vectors, outputs: Sequence[str], exact: bool) -> list[float]:

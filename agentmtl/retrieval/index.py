@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from threading import Lock
 from typing import Any
@@ -276,7 +277,8 @@ class Index:
 
         `by`: what encodes those of a new task, where the encoder has a head for them ("auto": the better,
         `agentmtl.retrieval.example_encoder`). They are found by `retrieve(…, task=task.name,
-        level="demonstration")`. Raises what `add` raises, and UsageError for a head that is not there.
+        level="demonstration")`. Raises what `add` raises; UsageError for a head that is not there, or where
+        the task's examples were encoded otherwise.
         """
         with self._store.write(self.settings, self.encoder, progress=progress) as transaction:
             card, examples = settle(task, demonstrations, self.encoder, transaction.cards, by)
@@ -370,16 +372,19 @@ class Index:
         encoder: EncoderSpec | None = None,
         factory: str | None = None,
         backend: str | None = None,
+        by: By | None = None,
         progress: Progress = _silent,
     ) -> BuildReport:
         """Encode everything anew from the stored text; no source file is needed.
 
-        What is not given stays as it is. Until all is done the old generation serves. Raises EncoderError,
-        IndexLockedError, StorageError, UsageError (FAISS does not know the factory).
+        What is not given stays as it is. `by`: what encodes the labelled examples of every task; None: what
+        was chosen before, and where nothing was, the better again. Until all is done the old generation
+        serves. Raises EncoderError, IndexLockedError, StorageError, UsageError (FAISS does not know the
+        factory).
         """
         loaded = load_encoder(encoder, backend=backend or self._backend) if encoder else self.encoder
         settings = replace(self.settings, encoder=loaded.identity, factory=factory or self.settings.factory)
-        report = rebuild(self._store, settings, loaded, progress, settle_again)
+        report = rebuild(self._store, settings, loaded, progress, partial(settle_again, by=by))
         self._encoder = loaded
         self.refresh()
         return report

@@ -10,14 +10,14 @@ from numpy.typing import ArrayLike
 
 from agentmtl.errors import EncoderError, UsageError
 from agentmtl.index.identifiers.storage import has_stream
-from agentmtl.index.instructions import TRUNK, encoded_by
+from agentmtl.index.instructions import by_trunk, tasks_of_trunk
 from agentmtl.index.snapshot import Snapshot
 from agentmtl.retrieval import dense, lexical
 from agentmtl.retrieval.fusion import Fusion, fuse
 from agentmtl.retrieval.hits import Hits
 from agentmtl.retrieval.identifiers import channel as identifiers
 from agentmtl.retrieval.masks import Allowed, Masks
-from agentmtl.retrieval.ranking import Ranking
+from agentmtl.retrieval.ranking import Ranking, best
 from agentmtl.schema import LEVELS, Level
 from agentmtl.tasks import under
 from agentmtl.trunk.encoder import Encoder, Vectors
@@ -26,6 +26,7 @@ Channel: TypeAlias = Literal["fused", "dense", "lexical", "identifiers"]
 CHANNELS: tuple[Channel, ...] = ("fused", "dense", "lexical", "identifiers")
 MAX_K = 10_000
 
+_Rows: TypeAlias = list[tuple[Vectors, Mapping[int, Allowed] | None]]  # vectors (1, d), and what each is for
 _PLAIN_FLOAT = np.dtype(np.float32)
 
 
@@ -96,14 +97,31 @@ class Retriever:
             raise EncoderError("This index was opened without an encoder.", "Give one, or a query vector.")
         return np.asarray(self._encoder.encode(texts, "query"), np.float32)
 
-    def encode_inputs(self, texts: Sequence[str], task: str = "", by: str = "") -> Vectors:
+    def read_by_head(self, task: str = "") -> bool:
+        """Whether a head encodes the demonstrations of a task; of those of no task, where there is one."""
+        card = self.snapshot.manifest.tasks.get(task, {})
+        return bool(self.snapshot.settings.encoder.demonstrations) and not by_trunk(card)
+
+    def read_alike(self, where: str | None, task: str) -> str | None:
+        """`where`, narrowed to demonstrations that are encoded as those of `task` are: the others' vectors
+        are no nearer or further than chance."""
+        return self._read_by(where, self.read_by_head(task))
+
+    def _read_by(self, where: str | None, head: bool) -> str | None:
+        others = tasks_of_trunk(self.snapshot.manifest.tasks)
+        if not self.snapshot.settings.encoder.demonstrations or not others:
+            return where
+        only = f"task in [{', '.join(map(_quoted, others))}]"
+        return _and(where, f"not ({only})" if head else only)
+
+    def encode_inputs(self, texts: Sequence[str], task: str = "") -> Vectors:
         """The vectors (n, d) of inputs whose demonstrations are looked for: as those of `task` are encoded
-        themselves, or as the head or the trunk (`by`) encodes them."""
-        identity, tasks = self.snapshot.settings.encoder, self.snapshot.manifest.tasks
-        by = by or encoded_by(tasks, task)
-        if not identity.demonstrations or self._encoder is None or by == TRUNK:
+        themselves."""
+        identity = self.snapshot.settings.encoder
+        if not self.read_by_head(task) or self._encoder is None:
             return self.encode_queries(texts)
-        instruction = str(tasks.get(task, {}).get("instruction", "")) if identity.instructs else ""
+        card = self.snapshot.manifest.tasks.get(task, {}) if identity.instructs else {}
+        instruction = str(card.get("instruction", ""))
         told = [under(instruction, text) for text in texts]
         return np.asarray(self._encoder.encode(told, "demonstration"), np.float32)
 
@@ -117,38 +135,59 @@ class Retriever:
         if channel == "lexical":
             ranking = lexical.search(self.snapshot, level, query, k, allowed)
             return Hits(self.snapshot, level, ranking, "lexical", query=query)
-        if vector is None:
-            encode = self.encode_inputs if level == "demonstration" else self.encode_queries
-            vector = encode([query])[0]
-        row = self._row(vector)
+        rows = self._rows(query, level, where, vector)
         if channel == "dense":
-            ranking = dense.search(self.snapshot, level, row, k, allowed)[0]
-            return Hits(self.snapshot, level, ranking, "dense", query=query)
+            return Hits(self.snapshot, level, self._dense(rows, level, k), "dense", query=query)
         if channel == "identifiers":
-            return self._by_identifiers(query, row, level, k, allowed)
-        return self._fuse(query, row, level, k, allowed)
+            return self._by_identifiers(query, rows, level, k, allowed)
+        return self._fuse(query, rows, level, k, allowed)
+
+    def _rows(self, query: str, level: Level, where: str | None, vector: Vectors | None) -> _Rows:
+        """A text's vector and the units that it is for. Two of them where demonstrations of any task are
+        looked for and some are encoded by a head, some by the trunk."""
+        if vector is not None:
+            return [(self._row(vector), self.allowed(where, level))]
+        if level != "demonstration" or not self.read_by_head():
+            return [(self._row(self.encode_queries([query])[0]), self.allowed(where, level))]
+        head, mine = self.encode_inputs([query])[0], self._read_by(where, head=True)
+        rows: _Rows = [(self._row(head), self.allowed(mine, level))]
+        if mine != where:
+            trunk, others = self.encode_queries([query])[0], self._read_by(where, head=False)
+            rows.append((self._row(trunk), self.allowed(others, level)))
+        return rows
+
+    def _dense(self, rows: _Rows, level: Level, k: int) -> Ranking:
+        """The k best; of several vectors, by each one's own cosines."""
+        found = [dense.search(self.snapshot, level, row, k, allowed)[0] for row, allowed in rows]
+        if len(found) == 1:
+            return found[0]
+        scores, segments, positions = (
+            np.concatenate([getattr(one, name) for one in found])
+            for name in ("scores", "segments", "positions")
+        )
+        return best(scores, segments, positions, k, lambda n, p: self.snapshot.id_of(level, (n, p)))
 
     def _by_identifiers(
-        self, query: str, row: Vectors, level: Level, k: int, allowed: Mapping[int, Allowed] | None
+        self, query: str, rows: _Rows, level: Level, k: int, allowed: Mapping[int, Allowed] | None
     ) -> Hits:
-        first = self._pair(query, row, level, self._fusion.depth, allowed)
+        first = self._pair(query, rows, level, self._fusion.depth, allowed)
         seen = fuse(self.snapshot, level, first, self._fusion.depth, self._fusion).ranking
         found = identifiers.search(self.snapshot, level, query, k, allowed, seen, self._identifiers)
         return Hits(self.snapshot, level, found.ranking, "identifiers", query=query, keys_of=found.keys_of)
 
     def _pair(
-        self, query: str, row: Vectors, level: Level, depth: int, allowed: Mapping[int, Allowed] | None
+        self, query: str, rows: _Rows, level: Level, depth: int, allowed: Mapping[int, Allowed] | None
     ) -> dict[str, Ranking]:
         return {
-            "dense": dense.search(self.snapshot, level, row, depth, allowed)[0],
+            "dense": self._dense(rows, level, depth),
             "lexical": lexical.search(self.snapshot, level, query, depth, allowed),
         }
 
     def _fuse(
-        self, query: str, row: Vectors, level: Level, k: int, allowed: Mapping[int, Allowed] | None
+        self, query: str, rows: _Rows, level: Level, k: int, allowed: Mapping[int, Allowed] | None
     ) -> Hits:
         depth = max(k, self._fusion.depth)
-        rankings = self._pair(query, row, level, depth, allowed)
+        rankings = self._pair(query, rows, level, depth, allowed)
         keys_of = None
         if self._fusion.weight("identifiers", level) and has_stream(self.snapshot):
             seen = fuse(self.snapshot, level, rankings, depth, self._fusion).ranking
@@ -187,10 +226,15 @@ class Retriever:
             raise UsageError(f"k must be from 1 to {MAX_K}, not {k}.", "Ask for fewer hits.")
 
 
-def task_filter(where: str | None, *tasks: str | None) -> str | None:
-    """`where`, narrowed to units whose metadata names one of the tasks; None is any."""
-    if None in tasks or not tasks:
-        return where
-    quoted = [str(task).replace("\\", "\\\\").replace('"', '\\"') for task in tasks]
-    only = " or ".join(f'task == "{name}"' for name in quoted)
-    return f"({where}) and ({only})" if where else only
+def task_filter(where: str | None, task: str | None) -> str | None:
+    """`where`, narrowed to units whose metadata names the task."""
+    return where if task is None else _and(where, f"task == {_quoted(task)}")
+
+
+def _and(where: str | None, only: str) -> str:
+    return f"({where}) and {only}" if where else only
+
+
+def _quoted(text: str) -> str:
+    escaped = text.replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{escaped}"'

@@ -15,8 +15,9 @@ from agentmtl import DemonstrationVoter, Index
 from agentmtl.errors import UsageError
 from agentmtl.index import transaction
 from agentmtl.index.vectors import vectors_of
-from agentmtl.retrieval.demonstrations import Selection, select
+from agentmtl.retrieval.demonstrations import Bank, Selection, select
 from agentmtl.retrieval.example_encoder import ASKED, FEWEST, Judged, compared, judge, left_out, overlap
+from agentmtl.retrieval.retriever import Channel
 from agentmtl.schema import Demonstration
 from agentmtl.tasks import Task
 from agentmtl.trunk import load_encoder
@@ -118,15 +119,18 @@ def test_further_examples_are_read_as_those_that_are_there(index: Index) -> None
         index.add_demonstrations(replace(MOOD, instruction="Else."), late)
 
 
-def test_another_head_asks_again_when_the_index_is_rebuilt(index: Index) -> None:
-    class Turned(TwoSided):
-        def __init__(self) -> None:
-            super().__init__()
-            self.identity = replace(self.identity, demonstrations="instructed sha256:1")
+class Turned(TwoSided):
+    """Head and trunk the other way round."""
 
-        def encode(self, texts: Sequence[str], side: Side = "document") -> Vectors:
-            return super().encode(texts, "document" if side == "demonstration" else "demonstration")
+    def __init__(self) -> None:
+        super().__init__()
+        self.identity = replace(self.identity, demonstrations="instructed sha256:1")
 
+    def encode(self, texts: Sequence[str], side: Side = "document") -> Vectors:
+        return super().encode(texts, "document" if side == "demonstration" else "demonstration")
+
+
+def test_a_rebuild_asks_again(index: Index) -> None:
     index.rebuild(encoder=Turned())
     assert (read_by(index, MOOD), read_by(index, SHAPE)) == ("trunk", "head")
     one = examples(MOOD, "last")[5]
@@ -135,17 +139,66 @@ def test_another_head_asks_again_when_the_index_is_rebuilt(index: Index) -> None
     assert "examples" not in index.snapshot.manifest.tasks["mood"]
 
 
-def test_examples_of_all_tasks_are_found_by_the_vectors_that_each_has(index: Index) -> None:
-    wanted = Selection(k=40, channel="dense", bank="all", leakage_filter=False)
-    found = select(index.retriever, "is1 new and is1", "shape", wanted)
-    best = {hit.unit.metadata["task"] for hit in found.hits if hit.score > 0.99}
-    assert best == {"mood", "shape"}
-    assert [hit.score for hit in found.hits] == sorted(hit.score for hit in found.hits)
+def test_a_rebuild_asks_of_all_examples_and_keeps_what_a_person_chose(index: Index) -> None:
+    late = Task("late", "classification", "Say it.", labels=("glad", "sad"))
+    index.add_demonstrations(late, examples(late, "last", 5))
+    index.add_demonstrations(late, examples(late, "last", 90))
+    assert read_by(index, late) == "trunk"  # by the first five
+    forced = Task("forced", "classification", "Say it.", labels=("glad", "sad"))
+    index.add_demonstrations(forced, examples(forced, "last"), by="trunk")
+    index.rebuild()
+    assert (read_by(index, late), read_by(index, forced), read_by(index, SHAPE)) == ("head", "trunk", "trunk")
+    np.testing.assert_allclose(stored(index, examples(late, "last", 5)[1]), direction("is1"), atol=1e-3)
+    index.rebuild(by="head")
+    assert {read_by(index, task) for task in (late, forced, SHAPE, MOOD)} == {"head"}
+    index.rebuild(by="auto")
+    assert (read_by(index, forced), read_by(index, SHAPE)) == ("head", "trunk")
+
+
+QUERY = "is1 new and is0"  # the trunk sees is1, the head is0
+
+
+@pytest.mark.parametrize("bank", ["all", "prior"])
+def test_a_bank_is_of_the_tasks_that_are_read_alike(index: Index, bank: Bank) -> None:
+    other = Task("other", "classification", "Say it.", labels=("round", "square"))
+    index.add_demonstrations(other, examples(other, "first"))
+    wanted = Selection(k=100, channel="dense", bank=bank, leakage_filter=False)
+    found = select(index.retriever, QUERY, "shape", wanted)
+    assert {hit.unit.metadata["task"] for hit in found.hits} == {"shape", "other"}
+    mine = {"shape": 2.0, "other": 0.0} if bank == "prior" else {"shape": 0.0, "other": 0.0}
+    raised = [mine[str(hit.unit.metadata["task"])] for hit in found.hits]
+    np.testing.assert_allclose(np.array(found.cosines) + raised, [hit.score for hit in found.hits], atol=1e-3)
+    assert {hit.unit.metadata["task"] for hit in select(index.retriever, QUERY, "mood", wanted).hits} == {
+        "mood"
+    }
+
+
+@pytest.mark.parametrize("channel", ["dense", "fused"])
+def test_of_no_task_each_example_is_found_by_the_vector_that_it_has(index: Index, channel: Channel) -> None:
+    hits = index.retrieve(QUERY, level="demonstration", k=80, channel=channel)
+    words = [(hit.unit.metadata["task"], hit.text.split()[0], hit.text.split()[-1]) for hit in hits]
+    assert {last for task, _, last in words[:60] if task == "mood"} == {"is0"}
+    assert {first for task, first, _ in words[:60] if task == "shape"} == {"is1"}
+    if channel == "dense":
+        assert [hit.score for hit in hits][:79] == pytest.approx([1.0] * 79, abs=1e-3)
+    only = index.retrieve(QUERY, level="demonstration", k=9, where='task == "shape"', channel=channel)
+    assert {hit.text.split()[0] for hit in only} == {"is1"}
+
+
+def test_examples_without_a_card_are_the_heads(index: Index) -> None:
+    """As `Index.add` of an example's document leaves them."""
+    index.add([Demonstration("bare", f"x{n} new and is{n % 2}", "a").to_document() for n in range(6)])
+    wanted = Selection(k=3, channel="dense", leakage_filter=False)
+    found = select(index.retriever, QUERY, "bare", wanted)
+    assert [hit.score for hit in found.hits] == pytest.approx([1.0] * 3, abs=1e-3)
+    assert {hit.text.split()[-1] for hit in found.hits} == {"is0"}
 
 
 def test_a_person_may_say_who_reads_them(encoder: TwoSided, tmp_path: Path) -> None:
     index = Index.create(tmp_path / "i", encoder=encoder, streams=())
     index.add_demonstrations(SHAPE, examples(SHAPE, "first"), by="head")
+    assert read_by(index, SHAPE) == "head"
+    index.add_demonstrations(SHAPE, examples(SHAPE, "first", 90), by="auto")  # asks nobody again
     assert read_by(index, SHAPE) == "head"
     with pytest.raises(UsageError, match="Nothing is called 'me'"):
         index.add_demonstrations(MOOD, examples(MOOD, "first"), by="me")  # type: ignore[arg-type]
@@ -195,7 +248,7 @@ def test_the_head_must_be_surely_better() -> None:
     judged = compared(other, vectors, labels, exact=True)  # both know nothing
     assert judged.by == "trunk" and judged.asked == 200
     told = np.where(np.arange(200)[:, None] % 2 == 0, vectors[0], vectors[1])
-    assert compared(told, vectors, labels, exact=True) == Judged("head", 200, 1.0, judged.trunk)
+    assert compared(told, vectors, labels, exact=True) == Judged("head", False, 200, 1.0, judged.trunk)
     assert compared(told, told, labels, exact=True).by == "trunk"  # as good: the trunk
 
 
