@@ -275,10 +275,9 @@ class Index:
     ) -> BuildReport:
         """Add labelled examples of a task, and keep its card; known examples cost nothing.
 
-        `by`: what encodes those of a new task, where the encoder has a head for them ("auto": the better,
-        `agentmtl.retrieval.example_encoder`). They are found by `retrieve(…, task=task.name,
-        level="demonstration")`. Raises what `add` raises; UsageError for a head that is not there, or where
-        the task's examples were encoded otherwise.
+        `by`: what encodes those of a new task ("auto": the better, `agentmtl.retrieval.example_encoder`).
+        They are found by `retrieve(…, task=task.name, level="demonstration")`. Raises what `add` raises;
+        UsageError for a head that is not there, or where others of the task are encoded otherwise.
         """
         with self._store.write(self.settings, self.encoder, progress=progress) as transaction:
             card, examples = settle(task, demonstrations, self.encoder, transaction.cards, by)
@@ -377,10 +376,9 @@ class Index:
     ) -> BuildReport:
         """Encode everything anew from the stored text; no source file is needed.
 
-        What is not given stays as it is. `by`: what encodes the labelled examples of every task; None: what
-        was chosen before, and where nothing was, the better again. Until all is done the old generation
-        serves. Raises EncoderError, IndexLockedError, StorageError, UsageError (FAISS does not know the
-        factory).
+        What is not given stays as it is. `by`: what encodes labelled examples; None: as was chosen, or else
+        the better again. Until all is done the old generation serves. Raises EncoderError, IndexLockedError,
+        StorageError, UsageError (FAISS does not know the factory).
         """
         loaded = load_encoder(encoder, backend=backend or self._backend) if encoder else self.encoder
         settings = replace(self.settings, encoder=loaded.identity, factory=factory or self.settings.factory)

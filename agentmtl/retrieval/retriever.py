@@ -161,10 +161,9 @@ class Retriever:
         found = [dense.search(self.snapshot, level, row, k, allowed)[0] for row, allowed in rows]
         if len(found) == 1:
             return found[0]
-        scores, segments, positions = (
-            np.concatenate([getattr(one, name) for one in found])
-            for name in ("scores", "segments", "positions")
-        )
+        scores = np.concatenate([one.scores for one in found])
+        segments = np.concatenate([one.segments for one in found])
+        positions = np.concatenate([one.positions for one in found])
         return best(scores, segments, positions, k, lambda n, p: self.snapshot.id_of(level, (n, p)))
 
     def _by_identifiers(
