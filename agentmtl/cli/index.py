@@ -312,7 +312,7 @@ def rebuild(
     factory: Annotated[str | None, typer.Option(help="FAISS factory string.")] = None,
     examples_by: Annotated[
         Literal["auto", "head", "trunk"] | None,
-        typer.Option("--examples-by", help="What encodes labelled examples from now on; else as before."),
+        typer.Option("--examples-by", help="What encodes labelled examples; by default as was chosen, or the better."),
     ] = None,
     quiet: QuietFlag = False,
     as_json: JsonFlag = False,
