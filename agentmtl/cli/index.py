@@ -312,7 +312,9 @@ def rebuild(
     factory: Annotated[str | None, typer.Option(help="FAISS factory string.")] = None,
     examples_by: Annotated[
         Literal["auto", "head", "trunk"] | None,
-        typer.Option("--examples-by", help="What encodes labelled examples; by default as was chosen, or the better."),
+        typer.Option(
+            "--examples-by", help="What encodes labelled examples; by default as was chosen, or the better."
+        ),
     ] = None,
     quiet: QuietFlag = False,
     as_json: JsonFlag = False,
