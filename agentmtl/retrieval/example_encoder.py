@@ -10,7 +10,7 @@ errors, as the one-standard-error rule of Breiman et al., Classification and Reg
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from random import Random
 from typing import Any, Literal, TypeAlias
@@ -50,8 +50,10 @@ def settle(
     task: Task, demonstrations: Iterable[Demonstration], encoder: Encoder, known: Cards, by: By = "auto"
 ) -> tuple[dict[str, Any], Iterable[Demonstration]]:
     """The card for an index to keep, and the examples again. Nobody is asked about a task that is `known`:
-    its examples have settled it. Raises UsageError as `check_reader` does; EncoderError."""
+    its examples have settled it. Raises UsageError as `check_reader` does, and where an example is of
+    another task; EncoderError."""
     check_reader(by, encoder.identity)
+    demonstrations = _of_task(task, demonstrations)
     if not encoder.identity.demonstrations or (by == "auto" and task.name in known):
         return task.to_json(), demonstrations
     if by != "auto":
@@ -59,6 +61,15 @@ def settle(
     examples = list(demonstrations)
     judged = judge(task, [(one.input, one.output) for one in examples], encoder)
     return {**task.to_json(), EXAMPLES: asdict(judged)}, examples
+
+
+def _of_task(task: Task, demonstrations: Iterable[Demonstration]) -> Iterator[Demonstration]:
+    for one in demonstrations:
+        if one.task != task.name:
+            raise UsageError(
+                f"An example of {one.task} was given as one of {task.name}.", "Add it under its own card."
+            )
+        yield one
 
 
 def check_reader(by: str, identity: EncoderIdentity) -> None:

@@ -116,7 +116,7 @@ def test_further_examples_are_read_as_those_that_are_there(index: Index) -> None
         index.add_demonstrations(SHAPE, late, by="head")
     index.add_demonstrations(replace(SHAPE, instruction="Else."), late)  # the trunk reads no instruction
     with pytest.raises(UsageError, match="another instruction"):
-        index.add_demonstrations(replace(MOOD, instruction="Else."), late)
+        index.add_demonstrations(replace(MOOD, instruction="Else."), [])
 
 
 class Turned(TwoSided):
@@ -192,6 +192,14 @@ def test_examples_without_a_card_are_the_heads(index: Index) -> None:
     found = select(index.retriever, QUERY, "bare", wanted)
     assert [hit.score for hit in found.hits] == pytest.approx([1.0] * 3, abs=1e-3)
     assert {hit.text.split()[-1] for hit in found.hits} == {"is0"}
+
+
+def test_an_example_of_another_task_is_refused_and_nothing_changes(index: Index) -> None:
+    before = index.snapshot.sha256
+    with pytest.raises(UsageError, match="An example of mood was given as one of shape"):
+        index.add_demonstrations(SHAPE, [*examples(SHAPE, "first", 90), *examples(MOOD, "last", 1)])
+    index.refresh()
+    assert index.snapshot.sha256 == before
 
 
 def test_a_person_may_say_who_reads_them(encoder: TwoSided, tmp_path: Path) -> None:
