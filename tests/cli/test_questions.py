@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -120,7 +121,11 @@ def test_a_run_that_is_broken_off_loses_and_repeats_nothing(place: Path, how: si
     with serving(Scripted(say=year, seconds=0.6)) as server:
         command = [sys.executable, "-m", "agentmtl", *asking(server, "--concurrency", "4")]
         own = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
-        with subprocess.Popen(command, cwd=place, env=own, stderr=subprocess.PIPE) as process:
+        # a shell's background jobs ignore Ctrl-C, and what they start would too
+        heeding = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+        with subprocess.Popen(
+            command, cwd=place, env=own, stderr=subprocess.PIPE, preexec_fn=heeding
+        ) as process:
             until = time.monotonic() + 60
             while time.monotonic() < until and len(lines_of(place)) < 5:
                 time.sleep(0.02)
