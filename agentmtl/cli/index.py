@@ -375,7 +375,9 @@ def _report(index: Index, report: BuildReport, as_json: bool, examples: bool) ->
     say(f"{index.folder} has " + ", ".join(f"{n:,} {level} units" for level, n in live.items()) + ".")
     for line in index_state.reading(index) if examples else ():
         say(line)
-    say(f'Next: agentmtl ask "…" --index {index.folder}')
+    tasks = sorted(index.snapshot.manifest.tasks)
+    asking = f'demos "…" --task {tasks[0]}' if tasks and not live.get("passage") else 'ask "…"'
+    say(f"Next: agentmtl {asking} --index {index.folder}")
 
 
 app.command("verify")(index_state.verify)

@@ -69,7 +69,9 @@ def test_from_examples_to_an_index_that_uses_the_head(
         )
         == 0
     )
-    assert "colors: examples read by the head\n" in capsys.readouterr().out
+    told = capsys.readouterr().out
+    assert "colors: examples read by the head\n" in told
+    assert 'Next: agentmtl demos "…" --task colors --index forced' in told
     assert run(["index", "add", *files, "--index", "forced", "--examples-by", "trunk"]) == 2
     assert (
         run(["index", "build", *files, "--encoder", "hashing", "--out", "plain", "--examples-by", "head"])
