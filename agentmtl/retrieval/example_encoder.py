@@ -3,14 +3,14 @@
 A head gains much on tasks like those that it was trained on, and on some others it loses
 (`docs/decisions.md`). The examples themselves tell: each is predicted from its eight nearest among the
 others, by the vectors of either. The head is taken where it predicts better by `SURE` standard errors of the
-paired difference, and so hardly ever does worse than the trunk (a margin of standard
-errors, as the one-standard-error rule of Breiman et al., Classification and Regression Trees, 1984).
+paired difference, and so hardly ever does worse than the trunk (a margin of standard errors, as in the rule
+of one of Breiman et al., Classification and Regression Trees, 1984).
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from random import Random
 from typing import Any, Literal, TypeAlias
@@ -141,7 +141,8 @@ def left_out(vectors: Vectors, outputs: Sequence[str], exact: bool) -> list[floa
 
 def overlap(said: str, wanted: str) -> float:
     """F1 of the words of two texts."""
-    counts: tuple[Mapping[str, int], Mapping[str, int]] = Counter(words(said)), Counter(words(wanted))
-    common = sum(min(count, counts[1].get(word, 0)) for word, count in counts[0].items())
-    total = sum(counts[0].values()) + sum(counts[1].values())
-    return 2 * common / total if total else float(said == wanted)
+    given, asked = words(said), words(wanted)
+    if not given and not asked:
+        return float(said == wanted)
+    common = sum((Counter(given) & Counter(asked)).values())
+    return 2 * common / (len(given) + len(asked))

@@ -53,30 +53,13 @@ def test_from_examples_to_an_index_that_uses_the_head(
     assert len(json.loads(capsys.readouterr().out)["hits"]) == 8
     assert run(["index", "info", "ix"]) == 0
     assert "colors: examples read by the " in capsys.readouterr().out
-    assert (
-        run(
-            [
-                "index",
-                "build",
-                *files,
-                "--encoder",
-                "trunk+heads/mine",
-                "--out",
-                "forced",
-                "--examples-by",
-                "head",
-            ]
-        )
-        == 0
-    )
+    forced = ["index", "build", *files, "--examples-by", "head"]
+    assert run([*forced, "--encoder", "trunk+heads/mine", "--out", "forced"]) == 0
     told = capsys.readouterr().out
     assert "colors: examples read by the head\n" in told
     assert 'Next: agentmtl demos "…" --task colors --index forced' in told
     assert run(["index", "add", *files, "--index", "forced", "--examples-by", "trunk"]) == 2
-    assert (
-        run(["index", "build", *files, "--encoder", "hashing", "--out", "plain", "--examples-by", "head"])
-        == 2
-    )
+    assert run([*forced, "--encoder", "hashing", "--out", "plain"]) == 2
     assert "no head for examples" in capsys.readouterr().err
     assert run([*asked, "--scorer", "nobody"]) == 2
     assert run([*asked, "--scorer", "causal:nowhere"]) == 1
