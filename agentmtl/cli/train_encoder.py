@@ -41,7 +41,12 @@ def encoder(
         str | None,
         typer.Option("--adapt-to", metavar="INDEX", help="Adapt to an index, without labels."),
     ] = None,
-    cycles: Annotated[int, typer.Option(min=1, help="With --adapt-to: of labelling and learning.")] = 2,
+    power: Annotated[
+        float, typer.Option(min=0.0, max=1.0, help="With --adapt-to: how far the corpus is whitened.")
+    ] = 0.3,
+    cycles: Annotated[
+        int, typer.Option(min=0, help="With --adapt-to, in its place: of labelling and learning.")
+    ] = 0,
     queries: Annotated[int, typer.Option(min=1, help="With --adapt-to: made from the passages.")] = 1_500,
     teacher: Annotated[
         str,
@@ -63,9 +68,9 @@ def encoder(
 ) -> None:
     """Train the encoder: retrieval from questions, similarity from graded pairs, and both merged.
 
-    With --adapt-to it learns from queries made out of an index's own passages, without labels. An index uses
-    the result that is built with --encoder default+OUT. A run that was stopped goes on when the same command
-    is given again.
+    With --adapt-to it is fitted to an index's own passages without labels: directions that all of them share
+    count less; or, with --cycles, from queries made out of them. An index uses the result that is built with
+    --encoder default+OUT. A run that was stopped goes on when the same command is given again.
 
     Examples:
 
@@ -81,7 +86,7 @@ def encoder(
         if adapt_to:
             head = _adapt(
                 adapt_to, out, indexes, watch, rank=rank, rate=rate, epochs=epochs, tokens=tokens, seed=seed,
-                cycles=cycles, queries=queries, teacher=teacher, frozen=frozen,
+                power=power, cycles=cycles, queries=queries, teacher=teacher, frozen=frozen,
             )  # fmt: skip
         else:
             head = _train(
@@ -130,6 +135,7 @@ def _adapt(
     epochs: int,
     tokens: int,
     seed: int,
+    power: float,
     cycles: int,
     queries: int,
     teacher: str,
@@ -139,8 +145,8 @@ def _adapt(
     from agentmtl.retrieval.index import Index
 
     recipe = AdaptRecipe(
-        rank=rank, rate=rate, epochs=epochs, tokens=tokens, seed=seed, cycles=cycles, queries=queries,
-        teacher=teacher, frozen=frozen,
+        rank=rank, rate=rate, epochs=epochs, tokens=tokens, seed=seed, power=power, cycles=cycles,
+        queries=queries, teacher=teacher, frozen=frozen,
     )  # fmt: skip
     opened = Index.open(index_folder(index))
     return adapt_encoder(opened, out, recipe, indexes, command_line(), watch)

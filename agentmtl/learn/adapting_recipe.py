@@ -1,7 +1,8 @@
-"""The recipe of `train encoder --adapt-to INDEX`: an index in, cycles, the best head out; no labels.
+"""The recipe of `train encoder --adapt-to INDEX`: an index in, a head out; no labels.
 
-In the folder that is given: `cycle-N/cross` and `cycle-N/bi`, each a run with its head. The folder itself
-is the bi-encoder of the cycle that is best on held-out queries made from the corpus.
+Without cycles the head is the corpus's whitening. With them, in the folder that is given: `cycle-N/cross`
+and `cycle-N/bi`, each a run with its head. The folder itself is the bi-encoder of the cycle that is best on
+held-out queries made from the corpus.
 """
 
 from __future__ import annotations
@@ -36,25 +37,28 @@ from agentmtl.learn.recipe import (
 )
 from agentmtl.learn.text_vectors import vectors_of
 from agentmtl.learn.training import train
+from agentmtl.learn.whitening import POWER, whitening
 from agentmtl.retrieval.index import Index
 from agentmtl.retrieval.rerank import OUTPUTS, headed, pair_scores
 from agentmtl.trunk.head_network import open_head
 from agentmtl.trunk.headed import ALL, SIDES, VECTOR
 from agentmtl.trunk.heads import Head, load_head, save_head
 from agentmtl.trunk.loading import model_files
-from agentmtl.trunk.means import TokenMeans
+from agentmtl.trunk.means import TokenMeans, unchanged_head
 from agentmtl.trunk.model_files import ModelFiles
 from agentmtl.trunk.pairs import PairCutter
 
+WHITENED = "whitened"
 POOL = 4_000  # passages that held-out queries are asked among, at most
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AdaptRecipe(AdapterRecipe):
-    """`queries` are made from the corpus and learned from, `held` held out. `tokens` of a text in training,
-    and of each half of a pair. `teacher`: the folder of a reranker that labels; "": a cross-encoder of each
-    cycle's own. `cross_epochs`: of the latter. `frozen`: only the layer over the trunk's token
-    means learns, and without a teacher labels are the bi-encoder's own."""
+    """`cycles`: 0 for the whitening of `power` alone, no training. `queries` are made from the corpus and
+    learned from, `held` held out. `tokens` of a text in training, and of each half of a pair. `teacher`: the
+    folder of a reranker that labels; "": a cross-encoder of each cycle's own. `cross_epochs`: of the latter.
+    `frozen`: only the layer over the trunk's token means learns, and without a teacher labels are the
+    bi-encoder's own."""
 
     rank: int = 32
     max_length: int = 256
@@ -62,7 +66,8 @@ class AdaptRecipe(AdapterRecipe):
     batch: int = 32
     epochs: int = 2
     rate: float = 5e-4
-    cycles: int = 2
+    cycles: int = 0
+    power: float = POWER
     queries: int = 1_500
     held: int = 200
     cross_epochs: int = 1
@@ -109,6 +114,19 @@ class _Adapting:
         return as_the_trunk_unless(
             start, module_for(self.files, {VECTOR: self.files.identity.dimension}, recipe)
         )
+
+    def whitened(self) -> tuple[Head, float]:
+        """The layer that whitens by the corpus, and its score."""
+        assert self.means is not None
+        recipe = self.recipe
+        bare = unchanged_head(self.files, recipe.max_length)
+        card = replace(
+            bare.card, task=TASK, recipe=asdict(recipe), data=self.data, command=self.command,
+            seed=recipe.seed, calibration={SIDES: ALL},
+        )  # fmt: skip
+        head = Head(card, {}, {VECTOR: whitening(self.means.of(self.corpus.texts), recipe.power)})
+        module = means_module(self.means, self.files.identity.dimension, head)
+        return head, self.bi_task([]).evaluate(module)["score"]
 
     def cycle(self, number: int, start: str) -> tuple[Head, float]:
         """Mined and labelled by the bi-encoder of `start` ("": the trunk), which is then trained further."""
@@ -190,26 +208,30 @@ def adapt_encoder(
         )
     data = {
         index.folder.name: {
-            "sha256": index.snapshot.sha256, "train": len(learned), "dev": len(held),
+            "sha256": index.snapshot.sha256, "dev": len(held),
+            "train": len(learned) if recipe.cycles else len(corpus.texts),
             "licence": "of the corpus that was indexed",
         }
     }  # fmt: skip
     pool = _pool(len(corpus.texts), held, recipe.seed)
-    read = TokenMeans(files, means, recipe.max_length) if recipe.frozen else None
+    frozen = recipe.frozen or not recipe.cycles
+    read = TokenMeans(files, means, recipe.max_length) if frozen else None
     run = _Adapting(files, corpus, learned, held, pool, out, recipe, data, command, watch, read)
     with torch.inference_mode():
         scores = {FROZEN: run.bi_task([]).evaluate(run.bi_module("").eval())["score"]}
-    heads: list[Head] = []
+    heads: dict[str, Head] = {}
+    if not recipe.cycles:
+        heads[WHITENED], scores[WHITENED] = run.whitened()
     for number in range(1, recipe.cycles + 1):
         start = str(out / f"cycle-{number - 1}" / "bi") if number > 1 else ""
-        head, scores[f"cycle {number}"] = run.cycle(number, start)
-        heads.append(head)
-    best = max(range(len(heads)), key=lambda n: scores[f"cycle {n + 1}"])
-    metrics = {"dev": rounded({"score": scores[f"cycle {best + 1}"], "trunk": scores[FROZEN]})}
+        name = f"cycle {number}"
+        heads[name], scores[name] = run.cycle(number, start)
+    best = max(heads, key=lambda name: scores[name])
+    metrics = {"dev": rounded({"score": scores[best], "trunk": scores[FROZEN]})}
     head = heads[best]
     head = replace(head, card=replace(head.card, metrics={**head.card.metrics, **metrics}))
     save_head(head, out)
-    report = {"dev": scores, "best": best + 1, "recipe": asdict(recipe)}
+    report = {"dev": scores, "best": best, "recipe": asdict(recipe)}
     (out / REPORT).write_text(json.dumps(report, indent=1) + "\n", "utf-8")
     return head
 

@@ -13,6 +13,7 @@ from agentmtl.errors import UsageError
 from agentmtl.learn.adapting import Listed, mined, soft_loss, with_labels
 from agentmtl.learn.adapting_recipe import AdaptRecipe, adapt_encoder
 from agentmtl.learn.pseudo_queries import KINDS, LONGEST, Pseudo, PseudoQueries
+from agentmtl.learn.whitening import whitening
 from agentmtl.retrieval.index import Index
 from agentmtl.schema import Document
 from agentmtl.trunk import load_encoder
@@ -107,6 +108,40 @@ def test_cycles_end_in_an_encoder_of_ones_own(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="with a head already"):
         adapt_encoder(mine, tmp_path / "twice", recipe, tmp_path / "means")
     assert not load_encoder(spec).identity.same_vectors(files.identity)
+
+
+def test_whitening_makes_what_varies_most_vary_less() -> None:
+    rng = np.random.default_rng(0)
+    axes = np.linalg.qr(rng.normal(size=(6, 6)))[0]
+    spread = np.array([4.0, 2.0, 1.0, 1.0, 0.5, 0.25])
+    rows = ((rng.normal(size=(20_000, 6)) * spread) @ axes.T + 3).astype(np.float32)
+    for power, wanted in ((0.0, spread), (0.5, spread**0.5), (1.0, np.ones(6))):
+        weight, bias = whitening(rows, power)
+        found = rows @ weight.T + bias
+        assert np.abs(found.mean(0)).max() < 0.01
+        sizes = np.sqrt(np.linalg.eigvalsh(np.cov(found.T)))[::-1]
+        np.testing.assert_allclose(sizes / sizes[0], wanted / wanted[0], rtol=0.05)
+
+
+def test_few_passages_do_not_blow_up_what_none_of_them_takes() -> None:
+    rows = np.random.default_rng(0).normal(size=(40, 64)).astype(np.float32)
+    weight, _ = whitening(rows, 1.0)
+    values = np.linalg.eigvalsh(weight)
+    assert values.min() > 0 and values.max() / values.min() < 2
+
+
+def test_without_cycles_the_head_whitens_the_corpus(tmp_path: Path) -> None:
+    tiny_trunk(tmp_path / "trunk")
+    index = corpus(tmp_path / "ix", str(tmp_path / "trunk"))
+    recipe = AdaptRecipe(max_length=32, tokens=24, queries=48, held=12)
+    head = adapt_encoder(index, tmp_path / "out", recipe, tmp_path / "means")
+    assert head.card.calibration == {"sides": "all"} and not head.adapters
+    assert set(head.card.metrics["dev"]) == {"score", "trunk"} and head.card.data["ix"]["train"] == len(TEXTS)
+    mine = corpus(tmp_path / "mine", f"{tmp_path / 'trunk'}+{tmp_path / 'out'}")
+    told = [ix.encoder.encode(TEXTS, "document") for ix in (index, mine)]
+    before, after = (np.linalg.svd(rows, compute_uv=False) for rows in told)
+    assert after[0] / after.sum() < before[0] / before.sum()  # less of all is one direction
+    assert mine.retrieve("lamp number 7", k=3)
 
 
 def test_too_small_an_index_is_refused(tmp_path: Path) -> None:
