@@ -29,11 +29,11 @@ def identifiers(
     out: Annotated[
         Path, typer.Option("--out", "-o", metavar="DIR", help="Where the run and its decoder are kept.")
     ],
-    epochs: Annotated[int, typer.Option(min=1, help="Of generation.")] = 2,
-    ranking_epochs: Annotated[int, typer.Option(min=0, help="Of ranking; 0 for none.")] = 1,
-    ranked: Annotated[int, typer.Option(min=0, help="Questions that are ranked; 0 for all.")] = 3_000,
+    epochs: Annotated[int, typer.Option(min=1, help="Of generation.")] = 1,
+    ranking_epochs: Annotated[int, typer.Option(min=0, help="Of ranking; 0 for none.")] = 3,
+    ranked: Annotated[int, typer.Option(min=0, help="Questions that are ranked; 0 for all.")] = 0,
     margin: Annotated[
-        float, typer.Option(min=0, help="Of a hinge between two scores in ranking; 0: a softmax over all.")
+        float, typer.Option(min=0, help="Of a hinge between two fused scores in ranking; 0: a softmax.")
     ] = 0.0,
     prompts: Annotated[str, typer.Option(help="Of the level: discrete, soft or hybrid.")] = "hybrid",
     rate: Annotated[float, typer.Option(help="The highest learning rate.")] = 1e-3,

@@ -37,7 +37,8 @@ from agentmtl.trunk.encoder import Vectors
 BENCHMARK = "identifiers"
 LEVELS: tuple[Level, ...] = ("sentence", "passage")
 ALL, PAIR = "dense+lexical+identifiers", "dense+lexical"
-DECODED = "dense+lexical+decoder"
+DECODED = "dense+lexical+identifiers+decoder"
+BEAMS = 8
 COMPARED = ((ALL, PAIR), ("identifiers", "lexical"), (PAIR, "dense"), (PAIR, "lexical"))
 DECODER_COMPARED = [
     ("decoder", "identifiers-query"), ("decoder", "identifiers"), (DECODED, ALL), (DECODED, PAIR)
@@ -72,9 +73,9 @@ def evaluate_identifiers(
     """Each channel alone and fused, at sentence and at passage level: MRR@10 and recall@1, 5, 10.
 
     The third channel's weight is the default at sentence level and the same at passage level, so that the
-    table shows what the gate keeps out. `proposer`: a trained decoder, whose keys take the place of the
-    query's n-grams in rows of their own; each of its sources alone too. Raises UsageError, IngestError and
-    what building an index raises.
+    table shows what the gate keeps out. `proposer`: a trained decoder, in rows of its own: its keys alone,
+    each source of them alone, and beside the query's n-grams in the fusion. Raises UsageError, IngestError
+    and what building an index raises.
     """
     found = find_sets(data)
     reports = [
@@ -162,7 +163,7 @@ def _grouped(pairs: Sequence[tuple[str, str]]) -> dict[str, list[str]]:
     return grouped
 
 
-def _gold_of(unit: Unit, gold: Gold) -> str | None:
+def gold_of(unit: Unit, gold: Gold) -> str | None:
     """The gold sentence that a unit is, as a name; None where it is none."""
     text = _bare(unit.text)
     for number, sentence in enumerate(gold.get(unit.source_id, ())):
@@ -202,9 +203,9 @@ def decoder_methods(index: Index, trained: TrainedKeys) -> dict[str, tuple[Retri
     weight = max(Fusion().identifiers.values(), default=0.0)
     every = Fusion(identifiers=dict.fromkeys(LEVELS, weight))
     alone = {
-        "decoder-query": replace(trained, found=0, beams=0),
-        "decoder-hits": replace(trained, query=0, found=2, beams=0),
-        "decoder-beam": replace(trained, query=0, found=0),
+        "decoder-query": replace(trained, found=0),
+        "decoder-hits": replace(trained, query=0),
+        "decoder-beam": replace(trained, query=0, found=0, beams=BEAMS),
     }
     channel: Channel = "identifiers"
     rows = {name: _Remembering(keys) for name, keys in {"decoder": trained, **alone}.items()}
@@ -259,7 +260,7 @@ def ranked_gold(hits: Hits, asked: Asked) -> list[tuple[str, float]]:
         if hits.level == "passage":
             gold = unit.source_id if unit.source_id in asked.question.gold else None
         else:
-            gold = _gold_of(unit, asked.sentences)
+            gold = gold_of(unit, asked.sentences)
         named.setdefault(gold or unit.id, score)
     return list(named.items())
 
@@ -273,9 +274,3 @@ def _row(ranking: Sequence[tuple[str, float]], asked: Asked, level: Level) -> di
         "mrr@10": mrr_at(ranking, gold, 10),
         **{f"recall@{k}": recall_at(ranking, gold, k) for k in (1, 5, 10)},
     }
-
-
-def with_weight(index: Index, level: Level, weight: float, identifiers: Identifiers) -> Retriever:
-    """A retriever that fuses the third channel at `level` with this weight; for tuning."""
-    fusion = replace(Fusion(), identifiers={level: weight})
-    return Retriever(index.snapshot, index.encoder, fusion, identifiers)

@@ -1,5 +1,5 @@
-"""What the ranking phase needs of a set: the sentences that compete with a question's gold ones, and how
-often n-grams occur in it."""
+"""What the ranking phase needs of a set: the sentences that are found for a question, what the other channels
+say of them, and how often n-grams occur."""
 
 from __future__ import annotations
 
@@ -9,53 +9,66 @@ from pathlib import Path
 import numpy as np
 
 from agentmtl.evaluate.datasets import DataSet
+from agentmtl.evaluate.identifiers import gold_of
 from agentmtl.evaluate.indexes import index_for
 from agentmtl.index.identifiers import StreamTokenizer
-from agentmtl.ingest import split_sentences
-from agentmtl.learn.identifier_examples import KeyExample, Tokens
-from agentmtl.learn.identifiers import Frequencies, RankedExample
+from agentmtl.index.snapshot import Address
+from agentmtl.learn.identifier_examples import KeyExample
+from agentmtl.learn.identifier_ranking import WEIGHT, Frequencies, RankedExample
+from agentmtl.retrieval.fusion import Fusion, standardised
 from agentmtl.retrieval.identifiers.keys import token_kinds
+from agentmtl.retrieval.index import Index
+from agentmtl.retrieval.retriever import Retriever
+from agentmtl.trunk.encoder import Vectors
 
-FOUND = 30  # sentences that words alone find for a question
-_WORDS_ALONE = "hashing:16"  # the index's vectors are not used
+FIRST = 20  # sentences of a question that compete
+_TINY = 1e-6
 
 
 def ranked_examples(
-    data: DataSet, examples: Sequence[KeyExample], tokenizer: StreamTokenizer, indexes: Path
+    data: DataSet, examples: Sequence[KeyExample], tokenizer: StreamTokenizer, indexes: Path, encoder: str
 ) -> list[RankedExample]:
-    """The questions with the sentences of their gold passages and those that lexical search finds; without
-    questions that have no other sentence. An index of the set is made under `indexes`."""
-    index = index_for(data, indexes, encoder=_WORDS_ALONE, levels=("sentence", "passage"))
-    texts = {d.source_id: [d.text[a:b] for a, b in split_sentences(d.text)] for d in data.documents}
-    encoded: dict[str, Tokens] = {}
+    """The questions with the sentences that the fused search without a decoder finds; without questions for
+    which it finds no gold one, or nothing else. An index of the set is made under `indexes`.
 
-    def encode(text: str) -> Tokens:
-        if text not in encoded:
-            encoded[text] = tuple(tokenizer.encode(text))
-        return encoded[text]
-
-    found = []
-    for example in examples:
-        gold = {_bare(s) for sentences in example.sentences.values() for s in sentences}
-        near = [s for source in example.sentences for s in texts[source] if not _is_gold(s, gold)]
-        hits = index.retriever.retrieve(example.question, level="sentence", k=FOUND, channel="lexical")
-        known = set(near)
-        others = [h.text for h in hits if not _is_gold(h.text, gold) and h.text not in known]
-        golds = tuple(tokens for unit in example.golds for tokens in unit.sentences if tokens)
-        rest = tuple(filter(None, map(encode, near))), tuple(filter(None, map(encode, others)))
-        if golds and any(rest):
-            found.append(RankedExample(example, golds, *rest))
-    return found
+    Raises what building the index raises.
+    """
+    index = index_for(data, indexes, encoder=encoder)
+    index.add_stream()
+    retriever = Retriever(index.snapshot, index.encoder, Fusion(identifiers={"sentence": WEIGHT}))
+    vectors = index.encoder.encode([one.question for one in examples], "query")
+    found = [
+        _ranked(index, retriever, tokenizer, one, vector)
+        for one, vector in zip(examples, vectors, strict=True)
+    ]
+    return [one for one in found if one is not None]
 
 
-def _is_gold(sentence: str, gold: set[str]) -> bool:
-    """Whether a sentence is a gold one, or part of one, or holds one: splitters differ."""
-    bare = _bare(sentence)
-    return any(bare in one or one in bare for one in gold)
-
-
-def _bare(text: str) -> str:
-    return "".join(c for c in text.casefold() if c.isalnum())
+def _ranked(
+    index: Index, retriever: Retriever, tokenizer: StreamTokenizer, example: KeyExample, vector: Vectors
+) -> RankedExample | None:
+    hits = retriever.retrieve(example.question, level="sentence", vector=vector, k=Fusion().depth)
+    channels = hits.channels
+    pool: list[Address] = list(dict.fromkeys(a for scores in channels.values() for a in scores))
+    parts = {name: standardised(scores, pool) for name, scores in channels.items()}
+    own = parts.pop("identifiers")
+    total = np.sum(list(parts.values()), axis=0) + WEIGHT * own
+    order = np.argsort(-total, kind="stable")
+    units = index.snapshot.units("sentence", [pool[n] for n in order])
+    gold = np.array([gold_of(unit, example.sentences) is not None for unit in units])
+    kept = np.flatnonzero((np.arange(len(order)) < FIRST) | gold)
+    if not gold.any() or gold[kept].all():
+        return None
+    rows = order[kept]
+    asked = tokenizer.encode(example.question)
+    return RankedExample(
+        example,
+        tuple(tuple(tokenizer.encode(units[n].text)) for n in kept.tolist()),
+        tuple(bool(one) for one in gold[kept]),
+        tuple(total[rows].tolist()),
+        1.0 / max(_TINY, float(own[rows].std())),
+        frozenset(zip(asked, asked[1:], strict=False)),
+    )
 
 
 def frequencies_of(data: DataSet, tokenizer: StreamTokenizer) -> Frequencies:

@@ -14,7 +14,8 @@ from agentmtl.errors import UsageError
 from agentmtl.index.identifiers import StreamTokenizer, load_tokenizer
 from agentmtl.learn.identifier_examples import KeyExample, TargetSampler, read_key_examples
 from agentmtl.learn.identifier_mining import frequencies_of, ranked_examples
-from agentmtl.learn.identifiers import Frequencies, KeysTask, RankedExample, RankingTask
+from agentmtl.learn.identifier_ranking import Frequencies, RankedExample, RankingTask
+from agentmtl.learn.identifiers import KeysTask
 from agentmtl.learn.recipe import (
     Split,
     Watch,
@@ -33,27 +34,27 @@ from agentmtl.trunk.model_files import ModelFiles
 from agentmtl.trunk.query_states import QueryStates, States
 
 DEV_SHARE = 0.15  # of the articles: sets have few of them
-DEV_LIMIT = 100  # questions that dev looks at
+DEV_LIMIT = 400  # questions that dev looks at
 _MARKERS_SHARE = 0.01  # of each marker, in the prior
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IdentifiersRecipe:
     """`epochs` and `rate` of generation, `ranking_epochs` (0: none) and `ranking_rate` of ranking, in which
-    at most `ranked` questions take part. `margin` of a hinge over scores; 0: a softmax over them. `longest`:
-    tokens of the n-grams drawn. `limit`: questions of each set, 0 for all."""
+    at most `ranked` questions take part, 0 for all. `margin` of a hinge over fused scores; 0: a softmax.
+    `longest`: tokens of the n-grams drawn. `limit`: questions of each set, 0 for all."""
 
     prompts: Prompts = "hybrid"
     width: int = 256
     layers: int = 2
     longest: int = 5
     batch: int = 32
-    epochs: int = 2
+    epochs: int = 1
     rate: float = 1e-3
-    ranking_batch: int = 8
-    ranking_epochs: int = 1
-    ranking_rate: float = 5e-4
-    ranked: int = 3_000
+    ranking_batch: int = 16
+    ranking_epochs: int = 3
+    ranking_rate: float = 1e-3
+    ranked: int = 0
     margin: float = 0.0
     limit: int = 0
     seed: int = 0
@@ -93,12 +94,12 @@ def train_identifiers(
 ) -> DecoderCard:
     """Train in `out` (a run that was killed goes on there) and write the decoder to it.
 
-    Indexes of the sets' words are made under `indexes`. Raises UsageError where a set is of another form, has
+    Indexes of the sets are made under `indexes`. Raises UsageError where a set is of another form, has
     no gold sentences, or `out` holds another run; EncoderError where the trunk does not load.
     """
     check_sets(sets)
     tokenizer = load_tokenizer(files.folder)
-    gathered = gather(sets, tokenizer, recipe, indexes)
+    gathered = gather(sets, tokenizer, recipe, indexes, files.identity.name)
     reader = QueryStates(files)
     states = read_questions(reader, gathered.keys)
     module = fresh_decoder(reader, gathered.prior, recipe.shape, recipe.seed)
@@ -125,9 +126,10 @@ def train_identifiers(
 
 
 def gather(
-    sets: Sequence[Path], tokenizer: StreamTokenizer, recipe: IdentifiersRecipe, indexes: Path
+    sets: Sequence[Path], tokenizer: StreamTokenizer, recipe: IdentifiersRecipe, indexes: Path, encoder: str
 ) -> Gathered:
-    """The questions of all sets on two sides, with competing sentences where these are to be ranked."""
+    """The questions of all sets on two sides, with competing sentences where these are to be ranked, found
+    in indexes of the `encoder`."""
     keys: list[tuple[Path, list[KeyExample]]] = []
     ranked: list[tuple[Path, list[RankedExample]]] = []
     frequencies: dict[str, Frequencies] = {}
@@ -136,7 +138,7 @@ def gather(
         keys.append((folder, found))
         frequencies[data.name] = frequencies_of(data, tokenizer)
         if recipe.ranking_epochs:
-            ranked.append((folder, ranked_examples(data, found, tokenizer, indexes)))
+            ranked.append((folder, ranked_examples(data, found, tokenizer, indexes, encoder)))
     split = split_sets(keys, lambda e: e.group, DEV_SHARE)
     ranking = split_sets(ranked, lambda r: r.example.group, DEV_SHARE) if ranked else None
     return Gathered(split, ranking, frequencies, prior_of(list(frequencies.values())))

@@ -18,6 +18,7 @@ from agentmtl.retrieval.ranking import Ranking, best
 from agentmtl.schema import Level
 
 RRF_K = 60
+PROPOSED = "proposed"  # the channel of keys that a model proposes, beside the query's own
 
 
 # of the identifiers channel, by level; `docs/decisions.md` has the numbers
@@ -28,7 +29,8 @@ IDENTIFIER_WEIGHTS: Mapping[Level, float] = {"sentence": 0.5, "passage": 0.5}
 class Fusion:
     """`weights` a channel (1 where not named); `depth` candidates are taken from each channel.
 
-    `identifiers`: the weight of that channel by level; 0, where a level is not named, leaves it out.
+    `identifiers`: the weight of that channel by level, and of proposed keys; 0, where a level is not named,
+    leaves them out.
     """
 
     method: Literal["rrf", "zsum"] = "zsum"
@@ -38,7 +40,7 @@ class Fusion:
 
     def weight(self, channel: str, level: Level) -> float:
         """Of a channel at a level."""
-        if channel == "identifiers":
+        if channel in ("identifiers", PROPOSED):
             return self.identifiers.get(level, 0.0)
         return self.weights.get(channel, 1.0)
 
@@ -68,7 +70,7 @@ def fuse(snapshot: Snapshot, level: Level, rankings: Mapping[str, Ranking], k: i
     pool = list(dict.fromkeys(a for scores in channels.values() for a in scores))
     total = np.zeros(len(pool))
     for name, scores in channels.items():
-        part = _ranks(scores, pool) if fusion.method == "rrf" else _standardised(scores, pool)
+        part = _ranks(scores, pool) if fusion.method == "rrf" else standardised(scores, pool)
         total += fusion.weight(name, level) * part
     segments = np.array([n for n, _ in pool], np.int64)
     positions = np.array([p for _, p in pool], np.int64)
@@ -83,9 +85,10 @@ def _ranks(
     return np.array([1.0 / (RRF_K + rank[a]) if a in rank else 0.0 for a in pool])
 
 
-def _standardised(
+def standardised(
     scores: Mapping[Address, float], pool: list[Address]
 ) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
+    """(len(pool),) a channel's scores, its lowest where it has none, less their mean, by their deviation."""
     if not scores:
         return np.zeros(len(pool))
     lowest = min(scores.values())

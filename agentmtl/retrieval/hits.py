@@ -75,6 +75,12 @@ class Hits(Sequence[Hit]):
         """The generation that was searched."""
         return self._snapshot
 
+    @property
+    def channels(self) -> ChannelScores:
+        """Of each channel that was fused the scores of all that it found, beyond these hits; empty for one
+        channel alone."""
+        return self._channels or {}
+
     def vectors(self) -> Vectors:
         """(len(self), d): the vectors of the units, as the index holds them."""
         segments = self._snapshot.segments

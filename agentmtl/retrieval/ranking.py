@@ -6,7 +6,7 @@ same list however it came about; where a tie reaches over the cut at k, the whol
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Set
 from dataclasses import dataclass
 
 import numpy as np
@@ -31,6 +31,12 @@ class Ranking:
 
     def addresses(self) -> list[Address]:
         return list(zip(self.segments.tolist(), self.positions.tolist(), strict=True))
+
+
+def within(ranking: Ranking, pool: Set[Address]) -> Ranking:
+    """What of a ranking is in the pool."""
+    kept = np.array([address in pool for address in ranking.addresses()], np.bool_)
+    return Ranking(ranking.scores[kept], ranking.segments[kept], ranking.positions[kept])
 
 
 EMPTY = Ranking(np.empty(0, np.float32), np.empty(0, np.int64), np.empty(0, np.int64))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Literal, TypeAlias
 
 import numpy as np
@@ -13,11 +14,11 @@ from agentmtl.index.identifiers.storage import has_stream
 from agentmtl.index.instructions import by_trunk, tasks_of_trunk
 from agentmtl.index.snapshot import Snapshot
 from agentmtl.retrieval import dense, lexical
-from agentmtl.retrieval.fusion import Fusion, fuse
+from agentmtl.retrieval.fusion import PROPOSED, Fusion, fuse
 from agentmtl.retrieval.hits import Hits
 from agentmtl.retrieval.identifiers import channel as identifiers
 from agentmtl.retrieval.masks import Allowed, Masks
-from agentmtl.retrieval.ranking import Ranking, best
+from agentmtl.retrieval.ranking import Ranking, best, within
 from agentmtl.schema import LEVELS, Level
 from agentmtl.tasks import under
 from agentmtl.trunk.encoder import Encoder, Vectors
@@ -33,7 +34,9 @@ _PLAIN_FLOAT = np.dtype(np.float32)
 class Retriever:
     """Searches one snapshot. `encoder` is asked only for queries given as text.
 
-    `fusion` None is the one that the index keeps (`agentmtl.retrieval.fitted`).
+    `fusion` None is the one that the index keeps (`agentmtl.retrieval.fitted`). `identifying`: who proposes
+    keys for the channel "identifiers"; in the fusion they come beside the query's own n-grams, and rank
+    again what the other channels found.
     """
 
     def __init__(
@@ -187,13 +190,18 @@ class Retriever:
     ) -> Hits:
         depth = max(k, self._fusion.depth)
         rankings = self._pair(query, rows, level, depth, allowed)
-        keys_of = None
+        found: list[identifiers.IdentifierRanking] = []
         if self._fusion.weight("identifiers", level) and has_stream(self.snapshot):
             seen = fuse(self.snapshot, level, rankings, depth, self._fusion).ranking
-            settings = self._identifiers or identifiers.IN_FUSION
-            found = identifiers.search(self.snapshot, level, query, depth, allowed, seen, settings)
-            rankings["identifiers"], keys_of = found.ranking, found.keys_of
+            search = partial(identifiers.search, self.snapshot, level, query)
+            found.append(search(depth, allowed, seen, identifiers.IN_FUSION))
+            rankings["identifiers"] = found[0].ranking
+            if self._identifiers is not None:
+                pool = {address for ranking in rankings.values() for address in ranking.addresses()}
+                found.append(search(MAX_K, allowed, seen, self._identifiers))
+                rankings[PROPOSED] = within(found[1].ranking, pool)
         fused = fuse(self.snapshot, level, rankings, k, self._fusion)
+        keys_of = partial(identifiers.keys_of_all, found) if found else None
         return Hits(self.snapshot, level, fused.ranking, "fused", fused.channels, query, keys_of=keys_of)
 
     def _row(self, vector: ArrayLike) -> Vectors:

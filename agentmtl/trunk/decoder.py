@@ -4,11 +4,14 @@ The trunk reads the query once. The decoder attends to its token states and to t
 and says token by token which n-gram follows. Words go in and come out as the trunk's word vectors, which stay
 as they are, so that a word never seen in training has a place too:
 
-    ln P(t | n-gram so far, query) ≈ ln P(t) + e_t · W h + Σ over query tokens j = t of copy_j(h)
+    ln P(t | n-gram so far, query) ≈ ln P(t) + e_t · W h                       t is not in the query
+                                   ≈ ln P₀(t) + e_t · W h + copy_t(h)          t is
 
-with ln P(t) a word's share of the training texts. The sum over the vocabulary is kept near 1 in training
-(Devlin et al., ACL 2014, section 2.2: self-normalised models), so that a token's score needs no other
-token's.
+with ln P(t) a word's share of the corpus, and P₀ what the query says without a decoder: of a first token its
+share of the query's tokens, of a later one how often it follows the one before there (where it does not,
+P). So an untrained decoder reads the query's n-grams as `QueryNgrams` does, and learns to depart from that.
+The sum over the vocabulary is kept near 1 in training (Devlin et al., ACL 2014, section 2.2: self-normalised
+models), so that a token's score needs no other token's.
 
 The task (which level of unit is looked for) is told by a prompt: the trunk's states of "Find the relevant
 sentence:" (discrete), learned vectors of each level (soft), or both (hybrid; UGR, arXiv 2304.14856).
@@ -32,6 +35,7 @@ Prompts: TypeAlias = Literal["discrete", "soft", "hybrid"]
 PROMPTS: tuple[Prompts, ...] = ("discrete", "soft", "hybrid")
 ASKED: tuple[Level, ...] = ("document", "passage", "sentence", "entity")
 PROMPT = "Find the relevant {level}:"
+_TINY = 1e-9
 MARKED = 4  # ids after the vocabulary: a title begins, ends, a document ends (as in streams), a key begins
 
 Floats = NDArray[np.float32]
@@ -63,13 +67,17 @@ class Read:
 @dataclass(frozen=True, slots=True)
 class Memory:
     """What the decoder attends to, of b queries: keys and values of each layer (b, heads, m, w), the mask
-    (b, m), and for copying the query tokens' vectors (b, j, width), `ids` and `copied` (b, j)."""
+    (b, m), and for copying the query tokens' vectors (b, j, width), `ids` and `asked` (b, j), whether a place
+    is a token; `copied` (b, j): whether it is its first place there. `prior` (v + 4,): ln of tokens' shares
+    of the corpus that n-grams are of."""
 
     layers: tuple[tuple[torch.Tensor, torch.Tensor], ...]
     mask: torch.Tensor
     vectors: torch.Tensor
     ids: torch.Tensor
+    asked: torch.Tensor
     copied: torch.Tensor
+    prior: torch.Tensor
 
 
 Past: TypeAlias = Any  # keys and values (b, p, tokens so far, heads, w) of each layer
@@ -152,8 +160,9 @@ def decoder_module(words: Floats, prior: Floats, prompts: Read, shape: DecoderSh
             self.copied = torch.nn.Linear(wide, wide)
             self.copy_most = torch.nn.Linear(wide, 1)
             self.drop = torch.nn.Dropout(0.1)
-            torch.nn.init.zeros_(self.copy_most.weight)
-            torch.nn.init.constant_(self.copy_most.bias, 2.0)
+            for layer in (self.copy, self.copy_most):
+                torch.nn.init.zeros_(layer.weight)
+                torch.nn.init.zeros_(layer.bias)
 
         def embed(self, ids: torch.Tensor) -> torch.Tensor:
             """(…, d): word vectors, and the markers' own."""
@@ -164,8 +173,9 @@ def decoder_module(words: Floats, prior: Floats, prompts: Read, shape: DecoderSh
             own = self.markers[(ids - self.vocabulary).clamp(min=0)]
             return torch.where(marked[..., None], own, known)
 
-        def remember(self, read: Read, levels: torch.Tensor) -> Memory:
-            """What is attended to for queries as the trunk reads them, each for a level (b,)."""
+        def remember(self, read: Read, levels: torch.Tensor, prior: torch.Tensor | None = None) -> Memory:
+            """What is attended to for queries as the trunk reads them, each for a level (b,). `prior`: of the
+            corpus; None: of the training texts."""
             vectors = self._vectors(read.states, read.ids)
             parts, masks = [vectors], [read.mask.bool()]
             if shape.prompts != "soft":
@@ -177,7 +187,11 @@ def decoder_module(words: Floats, prior: Floats, prompts: Read, shape: DecoderSh
             every, mask = torch.cat(parts, 1), torch.cat(masks, 1)
             blocks: list[Any] = list(self.blocks)
             held = tuple(block.remember(every) for block in blocks)
-            return Memory(held, mask, self.copied(vectors), read.ids, read.mask.bool())
+            asked = read.mask.bool()
+            return Memory(
+                held, mask, self.copied(vectors), read.ids, asked, asked & ~_repeated(read.ids, asked),
+                self.prior if prior is None else prior,
+            )  # fmt: skip
 
         def _vectors(self, states: torch.Tensor, ids: torch.Tensor) -> torch.Tensor:
             found: torch.Tensor = self.norm(
@@ -204,33 +218,65 @@ def decoder_module(words: Floats, prior: Floats, prompts: Read, shape: DecoderSh
             start = torch.full((len(memory.ids), 1), self.vocabulary + MARKED - 1, device=memory.ids.device)
             return self.step(memory, start)
 
-        def scores(self, memory: Memory, hidden: torch.Tensor, subset: torch.Tensor | None = None) -> Any:
-            """ln P of every token next, (b, p, v + 4); of a `subset` (s,) of ids (b, p, s)."""
+        def scores(
+            self,
+            memory: Memory,
+            hidden: torch.Tensor,
+            before: torch.Tensor | None = None,
+            subset: torch.Tensor | None = None,
+        ) -> Any:
+            """ln P of every token next, (b, p, v + 4); of a `subset` (s,) of ids (b, p, s). `before` (b, p):
+            the token before; None: there is none."""
             given = self.out(hidden)
-            bonus = self._bonus(memory, hidden)
+            bonus = self._bonus(memory, hidden, before)
             if subset is not None:
                 same = (memory.ids[:, :, None] == subset) & memory.copied[:, :, None]
-                logits = given @ self.embed(subset).T + self.prior[subset]
+                logits = given @ self.embed(subset).T + memory.prior[subset]
                 return logits + torch.einsum("bpj,bjs->bps", bonus, same.to(bonus.dtype))
-            logits = torch.cat([given @ self.words.T, given @ self.markers.T], -1) + self.prior
+            logits = torch.cat([given @ self.words.T, given @ self.markers.T], -1) + memory.prior
             places = memory.ids[:, None].expand(-1, hidden.shape[1], -1)
             return logits.scatter_add(-1, places, bonus * memory.copied[:, None])
 
         def scores_at(
-            self, memory: Memory, hidden: torch.Tensor, rows: torch.Tensor, tokens: torch.Tensor
+            self,
+            memory: Memory,
+            hidden: torch.Tensor,
+            rows: torch.Tensor,
+            tokens: torch.Tensor,
+            before: torch.Tensor | None = None,
         ) -> torch.Tensor:
-            """ln P of single tokens next, (k,): `rows` (k, 2) query and prefix, `tokens` (k,) ids."""
+            """ln P of single tokens next, (k,): `rows` (k, 2) query and prefix, `tokens` (k,) ids, `before`
+            (b, p)."""
             query, prefix = rows[:, 0], rows[:, 1]
-            given, bonus = self.out(hidden)[query, prefix], self._bonus(memory, hidden)[query, prefix]
+            given = self.out(hidden)[query, prefix]
+            bonus = self._bonus(memory, hidden, before)[query, prefix]
             same = (memory.ids[query] == tokens[:, None]) & memory.copied[query]
-            found: torch.Tensor = (given * self.embed(tokens)).sum(-1) + self.prior[tokens]
+            found: torch.Tensor = (given * self.embed(tokens)).sum(-1) + memory.prior[tokens]
             return found + (bonus * same.to(bonus.dtype)).sum(-1)
 
-        def _bonus(self, memory: Memory, hidden: torch.Tensor) -> torch.Tensor:
-            """(b, p, j): what a query token's likelihood gains by being in the query."""
+        def _bonus(self, memory: Memory, hidden: torch.Tensor, before: torch.Tensor | None) -> torch.Tensor:
+            """(b, p, j): what a token's likelihood gains by being in the query."""
             alike = self.copy(hidden) @ memory.vectors.transpose(1, 2) * wide**-0.5
-            gained: torch.Tensor = alike + self.copy_most(hidden)
+            gained: torch.Tensor = alike + self.copy_most(hidden) + _said(memory, before)
             return gained
+
+    def _repeated(ids: torch.Tensor, asked: torch.Tensor) -> torch.Tensor:
+        """(b, j): whether a place's token stands earlier in the query."""
+        same = (ids[:, :, None] == ids[:, None]) & asked[:, :, None] & asked[:, None]
+        return same.tril(-1).any(-1)
+
+    def _said(memory: Memory, before: torch.Tensor | None) -> torch.Tensor:
+        """(b, p, j): ln P₀ / P of the query's tokens; 0 of one that never follows `before` (b, p) there."""
+        ids, asked = memory.ids, memory.asked
+        same = ((ids[:, :, None] == ids[:, None]) & asked[:, :, None] & asked[:, None]).float()
+        if before is None:
+            shares = (same.sum(-1) / asked.sum(-1, keepdim=True))[:, None]
+        else:
+            here = ((before[:, :, None] == ids[:, None]) & asked[:, None]).float()
+            follows = torch.cat([same[:, 1:], torch.zeros_like(same[:, :1])], 1)
+            shares = here @ follows / here.sum(-1, keepdim=True).clamp(min=1)
+        likely = shares.clamp(min=_TINY).log() - memory.prior[ids][:, None]
+        return torch.where(shares > 0, likely, torch.zeros_like(likely))
 
     def _chosen(past: torch.Tensor, tokens: torch.Tensor, parents: torch.Tensor | None) -> torch.Tensor:
         if parents is None:

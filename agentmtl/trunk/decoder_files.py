@@ -26,7 +26,7 @@ from agentmtl.trunk.loading import model_files
 from agentmtl.trunk.model_files import ModelFiles
 from agentmtl.trunk.query_states import QueryStates, States
 
-FORMAT = 1
+FORMAT = 2
 TASK = "identifiers"
 _PRIOR = "prior"
 _AGAIN = "Make it again: agentmtl train identifiers --data DIR --out DIR"
@@ -113,14 +113,15 @@ class KeyDecoder:
                 self._module = _load(self._folder, self.card, self._states)
             return self._module
 
-    def remember(self, query: str, level: Level) -> Memory:
-        """What the decoder attends to; the trunk reads a query that comes again, for another level, once."""
+    def remember(self, query: str, level: Level, prior: Any = None) -> Memory:
+        """What the decoder attends to; the trunk reads a query that comes again, for another level, once.
+        `prior` (v + 4,): a tensor of ln shares of the corpus that is asked; None: of the training texts."""
         import torch
 
         last = self._last
         if last is None or last[0] != query:
             last = self._last = query, self._states.read([query])[0]
-        memory: Memory = self.module.remember(padded([last[1]]), torch.tensor([ASKED.index(level)]))
+        memory: Memory = self.module.remember(padded([last[1]]), torch.tensor([ASKED.index(level)]), prior)
         return memory
 
 

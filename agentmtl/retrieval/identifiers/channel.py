@@ -57,6 +57,15 @@ class IdentifierRanking:
         )
 
 
+def keys_of_all(rankings: Sequence[IdentifierRanking], address: Address) -> tuple[MatchedKey, ...]:
+    """The keys of a hit in any of the rankings, the heaviest first, each once."""
+    found = [key for ranking in rankings for key in ranking.keys_of(address)]
+    kept: dict[tuple[str, bool], MatchedKey] = {}
+    for key in sorted(found, key=lambda key: -key.weight):
+        kept.setdefault((key.text, key.in_title), key)
+    return tuple(kept.values())
+
+
 def search(
     snapshot: Snapshot,
     level: Level,

@@ -15,21 +15,16 @@ if TYPE_CHECKING:
     import torch
 
 Tokens = tuple[int, ...]
+Floats = NDArray[np.float32]
 
 LIKELIEST = -0.1  # ln P(n | q) of a key, at most: its odds stay finite, though no sum holds P below 1
 
 
-def shift_to(
-    prior: NDArray[np.floating[Any]], counts: NDArray[np.int64], tokens: int, smoothing: float
-) -> NDArray[np.float64]:
-    """(v + 4,): what to add to each token's ln P, for its share of a corpus to stand where its share of the
-    training texts (`prior`) does; 0 for markers. What is common there and rare here would otherwise seem to
-    be asked for. `counts` (v,) are the corpus's, `tokens` their sum.
-    """
-    shift = np.zeros(len(prior))
-    shares = (counts + smoothing) / (tokens + smoothing)
-    shift[: len(counts)] = np.log(shares) - prior[: len(counts)]
-    return shift
+def shares_of(counts: NDArray[np.int64], tokens: int, smoothing: float, markers: Floats) -> Floats:
+    """(v + 4,) ln of every token's share of a corpus, and what a decoder has for the `markers` (4,): what is
+    common there and rare in the training texts would otherwise seem to be asked for. `counts` (v,) are the
+    corpus's, `tokens` their sum."""
+    return np.concatenate([np.log((counts + smoothing) / (tokens + smoothing)), markers]).astype(np.float32)
 
 
 def key_logps(module: Any, memory: Memory, keys: Sequence[Sequence[Tokens]]) -> torch.Tensor:
@@ -42,6 +37,7 @@ def key_logps(module: Any, memory: Memory, keys: Sequence[Sequence[Tokens]]) -> 
 
     device = memory.ids.device
     hidden, past = module.begin(memory)
+    before: torch.Tensor | None = None
     totals = torch.zeros(len(keys), 1, device=device)
     parents: list[dict[Tokens, int]] = [{(): 0} for _ in keys]
     found: dict[tuple[int, Tokens], int] = {}
@@ -52,7 +48,7 @@ def key_logps(module: Any, memory: Memory, keys: Sequence[Sequence[Tokens]]) -> 
         rows = [(b, parents[b][node[:-1]]) for b, mine in enumerate(nodes) for node in mine]
         tokens = torch.tensor([node[-1] for mine in nodes for node in mine], device=device)
         where = torch.tensor(rows, device=device)
-        logps = totals[where[:, 0], where[:, 1]] + module.scores_at(memory, hidden, where, tokens)
+        logps = totals[where[:, 0], where[:, 1]] + module.scores_at(memory, hidden, where, tokens, before)
         start = sum(map(len, parts))
         parts.append(logps)
         flat = [(b, node) for b, mine in enumerate(nodes) for node in mine]
@@ -61,7 +57,7 @@ def key_logps(module: Any, memory: Memory, keys: Sequence[Sequence[Tokens]]) -> 
         if not any(further):
             break
         places = {place: n for n, place in enumerate(flat)}
-        hidden, past, totals = _grown(module, memory, past, parents, further, logps, places)
+        hidden, past, totals, before = _grown(module, memory, past, parents, further, logps, places)
         parents = [{node: n for n, node in enumerate(mine)} for mine in further]
     order = torch.tensor([found[b, key] for b, mine in enumerate(keys) for key in mine], device=device)
     return torch.cat(parts)[order] if parts else torch.zeros(0, device=device)
@@ -75,20 +71,20 @@ def _grown(
     nodes: Sequence[Sequence[Tokens]],
     logps: torch.Tensor,
     places: dict[tuple[int, Tokens], int],
-) -> tuple[torch.Tensor, Any, torch.Tensor]:
-    """One step for the prefixes that go on: (hidden, past, their ln P (b, p)), padded to the most of a
-    query."""
+) -> tuple[torch.Tensor, Any, torch.Tensor, torch.Tensor]:
+    """One step for the prefixes that go on: (hidden, past, their ln P (b, p), their last tokens (b, p)),
+    padded to the most of a query."""
     import torch
 
     most = max(map(len, nodes))
     shape = (len(nodes), most)
-    tokens, before, at = (torch.zeros(shape, dtype=torch.long, device=logps.device) for _ in range(3))
+    tokens, parent, at = (torch.zeros(shape, dtype=torch.long, device=logps.device) for _ in range(3))
     for b, mine in enumerate(nodes):
         n = len(mine)
         if n:
             tokens[b, :n] = torch.tensor([node[-1] for node in mine])
-            before[b, :n] = torch.tensor([parents[b][node[:-1]] for node in mine])
+            parent[b, :n] = torch.tensor([parents[b][node[:-1]] for node in mine])
             at[b, :n] = torch.tensor([places[b, node] for node in mine])
     single = past[0][0].shape[1] == 1
-    hidden, grown = module.step(memory, tokens, past, None if single else before)
-    return hidden, grown, logps[at]
+    hidden, grown = module.step(memory, tokens, past, None if single else parent)
+    return hidden, grown, logps[at], tokens

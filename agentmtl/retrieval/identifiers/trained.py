@@ -14,13 +14,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from agentmtl.errors import UsageError
 from agentmtl.index.identifiers import Ngrams
 from agentmtl.retrieval.identifiers.keys import MAX_KEYS, Context, Key, token_kinds
 from agentmtl.retrieval.identifiers.scoring import Scoring, key_weights
-from agentmtl.retrieval.identifiers.teacher import LIKELIEST, Tokens, key_logps, shift_to
+from agentmtl.retrieval.identifiers.teacher import LIKELIEST, Tokens, key_logps, shares_of
 from agentmtl.trunk.decoder import ASKED, Memory
 from agentmtl.trunk.decoder_files import KeyDecoder
 from agentmtl.trunk.heads import shipped_head
@@ -35,13 +34,13 @@ class TrainedKeys:
 
     decoder: KeyDecoder
     query: int = 2
-    found: int = 0
-    hits: int = 10
-    beams: int = 8
+    found: int = 1
+    hits: int = 20
+    beams: int = 0
     longest: int = 4
     scoring: Scoring = field(default_factory=Scoring)
     name: str = "decoder"
-    _shifted: list[Any] = field(default_factory=lambda: [None, None], repr=False, compare=False)
+    _known: list[Any] = field(default_factory=lambda: [None, None], repr=False, compare=False)
 
     def propose(self, query: str, ngrams: Ngrams, context: Context) -> list[Key]:
         """The heaviest keys. Each has a live occurrence. Raises UsageError where the index's tokens are
@@ -56,27 +55,28 @@ class TrainedKeys:
         if context.level not in ASKED:
             return []
         with torch.inference_mode():
-            memory = self.decoder.remember(query, context.level)
+            prior = self._prior(ngrams)
+            memory = self.decoder.remember(query, context.level, prior)
             likely = self._beam(memory, ngrams) if self.beams else {}
             given = [n for n in self._given(query, ngrams, context) if n not in likely]
             if given:
-                shift = self._shift(ngrams)
                 logps = key_logps(self.decoder.module, memory, [given]).tolist()
-                likely |= {n: p + float(shift[list(n)].sum()) for n, p in zip(given, logps, strict=True)}
+                likely |= dict(zip(given, logps, strict=True))
         return self._heaviest(likely, ngrams)
 
-    def _shift(self, ngrams: Ngrams) -> NDArray[np.float64]:
-        """`shift_to` this corpus; remembered while the same one is asked."""
-        known, shift = self._shifted
+    def _prior(self, ngrams: Ngrams) -> Any:
+        """`shares_of` this corpus; remembered while the same one is asked."""
+        import torch
+
+        known, prior = self._known
         if known is not ngrams:
             counts = np.zeros(ngrams.tokenizer.vocabulary, np.int64)
             tokens, found = ngrams.next_distribution([])
             counts[tokens[tokens < len(counts)]] = found[tokens < len(counts)]
-            prior = self.decoder.module.prior.numpy()
-            shift = shift_to(prior, counts, ngrams.tokens, self.scoring.smoothing)
-            self._shifted[:] = ngrams, shift
-        held: NDArray[np.float64] = shift
-        return held
+            markers = self.decoder.module.prior.numpy()[len(counts) :]
+            prior = torch.from_numpy(shares_of(counts, ngrams.tokens, self.scoring.smoothing, markers))
+            self._known[:] = ngrams, prior
+        return prior
 
     def _heaviest(self, likely: dict[Tokens, float], ngrams: Ngrams) -> list[Key]:
         keys = [Key(tokens, min(LIKELIEST, logp)) for tokens, logp in sorted(likely.items())]
@@ -108,9 +108,7 @@ class TrainedKeys:
         begins, says = token_kinds(ngrams.tokenizer)
         size, module = ngrams.tokenizer.vocabulary, self.decoder.module
         hidden, past = module.begin(memory)
-        shift = self._shift(ngrams)
         first = module.scores(memory, hidden)[0, 0].numpy()
-        first = first + shift[: len(first)]
         legal = ngrams.next_tokens([])
         legal = legal[(legal == ngrams.tokenizer.title) | ((legal < size) & _at(begins & says, legal))]
         best = legal[np.argsort(-first[legal], kind="stable")[: self.beams]].tolist()
@@ -120,7 +118,7 @@ class TrainedKeys:
         for _ in range(1, self.longest):
             tokens = torch.tensor([[beam[0][-1] for beam in beams]], dtype=torch.long)
             hidden, past = module.step(memory, tokens, past, parents)
-            grown = self._grown(memory, hidden, beams, ngrams)
+            grown = self._grown(memory, hidden, tokens, beams, ngrams)
             if not grown:
                 break
             grown.sort(key=lambda one: (-one[1], one[0]))
@@ -133,7 +131,7 @@ class TrainedKeys:
         }
 
     def _grown(
-        self, memory: Memory, hidden: Any, beams: Sequence[tuple[Tokens, float]], ngrams: Ngrams
+        self, memory: Memory, hidden: Any, before: Any, beams: Sequence[tuple[Tokens, float]], ngrams: Ngrams
     ) -> list[tuple[Tokens, float, int]]:
         """(key, ln P, the beam it goes on from) of every legal continuation; a title's end is one, a text's
         is none."""
@@ -156,9 +154,9 @@ class TrainedKeys:
         at = torch.tensor([(0, n) for n, _ in rows])
         tokens = torch.tensor([t for _, t in rows])
         if len(rows) > _LONG_LIST:
-            logps = self.decoder.module.scores(memory, hidden)[0][at[:, 1], tokens].tolist()
+            logps = self.decoder.module.scores(memory, hidden, before)[0][at[:, 1], tokens].tolist()
         else:
-            logps = self.decoder.module.scores_at(memory, hidden, at, tokens).tolist()
+            logps = self.decoder.module.scores_at(memory, hidden, at, tokens, before).tolist()
         return [((*beams[n][0], t), beams[n][1] + logp, n) for (n, t), logp in zip(rows, logps, strict=True)]
 
 
