@@ -45,7 +45,7 @@ def encoder(
         float, typer.Option(min=0.0, max=1.0, help="With --adapt-to: how far the corpus is whitened.")
     ] = 0.3,
     cycles: Annotated[
-        int, typer.Option(min=0, help="With --adapt-to, in its place: of labelling and learning.")
+        int, typer.Option(min=0, help="With --adapt-to: train by so many cycles of labelling; 0: whiten.")
     ] = 0,
     queries: Annotated[int, typer.Option(min=1, help="With --adapt-to: made from the passages.")] = 1_500,
     teacher: Annotated[
@@ -68,8 +68,8 @@ def encoder(
 ) -> None:
     """Train the encoder: retrieval from questions, similarity from graded pairs, and both merged.
 
-    With --adapt-to it is fitted to an index's own passages without labels: directions that all of them share
-    count less; or, with --cycles, from queries made out of them. An index uses the result that is built with
+    With --adapt-to it is fitted to an index's own passages without labels: directions in which they vary
+    most count less; or, with --cycles, it learns from queries made out of them. An index uses the result that is built with
     --encoder default+OUT. A run that was stopped goes on when the same command is given again.
 
     Examples:
@@ -82,6 +82,10 @@ def encoder(
     """
     if bool(data) == bool(adapt_to):
         raise UsageError("What to learn from is not clear.", "Give --data DIR, or --adapt-to INDEX.")
+    if adapt_to and not cycles and (teacher or frozen):
+        raise UsageError(
+            "Whitening trains nothing: --teacher and --frozen are for cycles.", "Add --cycles 2."
+        )
     with watching_steps("training", quiet or as_json) as watch:
         if adapt_to:
             head = _adapt(

@@ -192,4 +192,4 @@ def spread(examples: Sequence[RankedExample], count: int, seed: int) -> list[Ran
 
 
 def _some(dev: Sequence[Any]) -> list[Any]:
-    return list(dev[:: max(1, len(dev) // DEV_LIMIT)])[:DEV_LIMIT]
+    return list(dev[:: -(-len(dev) // DEV_LIMIT) or 1])

@@ -18,12 +18,16 @@ POWER = 0.3
 def whitening(means: Vectors, power: float = POWER) -> tuple[Vectors, Vectors]:
     """(weight (d, d), bias (d,)) of the layer, from token means (n, d), n at least 2.
 
-    The weight is scaled so that a direction of average variance keeps its length; power 0 only centres.
+    The weight is scaled so that a direction of average variance keeps its length; power 0 only centres, and
+    so does any where all rows are alike.
     """
     from sklearn.covariance import ledoit_wolf
 
     rows = np.asarray(means, np.float64)
     variances, axes = np.linalg.eigh(ledoit_wolf(rows)[0])
-    shares = np.maximum(variances / variances.mean(), np.finfo(np.float64).eps)
+    least = np.finfo(np.float64).eps
+    if variances.mean() <= least:
+        return np.eye(rows.shape[1], dtype=np.float32), -rows.mean(0).astype(np.float32)
+    shares = np.maximum(variances / variances.mean(), least)
     weight = (axes * shares ** (-power / 2)) @ axes.T
     return weight.astype(np.float32), (-weight @ rows.mean(0)).astype(np.float32)

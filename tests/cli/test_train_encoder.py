@@ -39,6 +39,7 @@ def test_from_a_corpus_to_an_index_that_uses_the_head(
     assert json.loads(capsys.readouterr().out)["hits"]
     assert run([*asked, "--out", "heads/none"]) == 2
     assert run([*asked, *adapt, "--data", "docs", "--out", "heads/none"]) == 2
+    assert run([*asked, "--adapt-to", "ix", "--frozen", "--out", "heads/none"]) == 2
 
 
 def test_from_questions_to_a_head(

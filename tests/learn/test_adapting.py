@@ -130,6 +130,12 @@ def test_few_passages_do_not_blow_up_what_none_of_them_takes() -> None:
     assert values.min() > 0 and values.max() / values.min() < 2
 
 
+def test_passages_all_alike_are_only_centred() -> None:
+    weight, bias = whitening(np.ones((50, 4), np.float32))
+    np.testing.assert_array_equal(weight, np.eye(4))
+    np.testing.assert_allclose(bias, -1)
+
+
 def test_without_cycles_the_head_whitens_the_corpus(tmp_path: Path) -> None:
     tiny_trunk(tmp_path / "trunk")
     index = corpus(tmp_path / "ix", str(tmp_path / "trunk"))

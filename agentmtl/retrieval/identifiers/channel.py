@@ -26,7 +26,7 @@ class Identifiers:
     scoring: Scoring = field(default_factory=Scoring)
 
 
-IN_FUSION = Identifiers((QueryNgrams(),))  # what the other channels found adds nothing to their fusion
+IN_FUSION = Identifiers((QueryNgrams(),))  # the relevance model adds nothing to the fusion it is made of
 
 
 @dataclass(frozen=True, slots=True)
