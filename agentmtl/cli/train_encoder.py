@@ -69,8 +69,9 @@ def encoder(
     """Train the encoder: retrieval from questions, similarity from graded pairs, and both merged.
 
     With --adapt-to it is fitted to an index's own passages without labels: directions in which they vary
-    most count less; or, with --cycles, it learns from queries made out of them. An index uses the result that is built with
-    --encoder default+OUT. A run that was stopped goes on when the same command is given again.
+    most count less; or, with --cycles, it learns from queries made out of them. An index uses the result
+    that is built with --encoder default+OUT. A run that was stopped goes on when the same command is given
+    again.
 
     Examples:
 
