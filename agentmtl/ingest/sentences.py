@@ -162,4 +162,6 @@ def _piece_end(text: str, start: int, end: int, max_words: int) -> int:
     half = start + (stop - start) // 2
     clause = max(text.rfind(mark, half, stop) for mark in (", ", "; ", ": ", "\n", "，", "、"))
     space = max(text.rfind(" ", half, stop), text.rfind("\t", half, stop))
-    return max(clause + 1, 0) or max(space + 1, 0) or stop
+    at = max(clause + 1, 0) or max(space + 1, 0) or stop
+    # Without the word after it a long one may count for more: fewer spaces, so by its size.
+    return at if word_count(text[start:at].rstrip()) <= max_words else stop

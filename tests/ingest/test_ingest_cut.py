@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from agentmtl.errors import UsageError
@@ -111,6 +111,7 @@ def check(document: Document, chunking: Chunking, result: Cut) -> None:
 
 
 @settings(max_examples=200, deadline=None)
+@example("00000000000000 00", 2, 0, "")
 @given(TEXT, st.integers(1, 40), st.integers(0, 3), st.text(max_size=30))
 def test_cut_invariants(text: str, max_words: int, overlap: int, title: str) -> None:
     document, chunking = Document("s", text, title, origin="o", file="f"), Chunking(max_words, overlap)
