@@ -12,15 +12,15 @@ from agentmtl.evaluate.datasets import DataSet
 from agentmtl.evaluate.identifiers import gold_of
 from agentmtl.evaluate.indexes import index_for
 from agentmtl.index.identifiers import StreamTokenizer
-from agentmtl.index.snapshot import Address
 from agentmtl.learn.identifier_examples import KeyExample
 from agentmtl.learn.identifier_ranking import WEIGHT, Frequencies, RankedExample
-from agentmtl.retrieval.fusion import Fusion, standardised
+from agentmtl.retrieval.fusion import Fusion, pooled, weighed
 from agentmtl.retrieval.identifiers.keys import token_kinds
 from agentmtl.retrieval.index import Index
 from agentmtl.retrieval.retriever import Retriever
 from agentmtl.trunk.encoder import Vectors
 
+FUSION = Fusion(identifiers={"sentence": WEIGHT})
 FIRST = 20  # sentences of a question that compete
 _TINY = 1e-6
 
@@ -35,7 +35,7 @@ def ranked_examples(
     """
     index = index_for(data, indexes, encoder=encoder)
     index.add_stream()
-    retriever = Retriever(index.snapshot, index.encoder, Fusion(identifiers={"sentence": WEIGHT}))
+    retriever = Retriever(index.snapshot, index.encoder, FUSION)
     vectors = index.encoder.encode([one.question for one in examples], "query")
     found = [
         _ranked(index, retriever, tokenizer, one, vector)
@@ -47,12 +47,9 @@ def ranked_examples(
 def _ranked(
     index: Index, retriever: Retriever, tokenizer: StreamTokenizer, example: KeyExample, vector: Vectors
 ) -> RankedExample | None:
-    hits = retriever.retrieve(example.question, level="sentence", vector=vector, k=Fusion().depth)
-    channels = hits.channels
-    pool: list[Address] = list(dict.fromkeys(a for scores in channels.values() for a in scores))
-    parts = {name: standardised(scores, pool) for name, scores in channels.items()}
-    own = parts.pop("identifiers")
-    total = np.sum(list(parts.values()), axis=0) + WEIGHT * own
+    hits = retriever.retrieve(example.question, level="sentence", vector=vector, k=FUSION.depth)
+    pool, parts = pooled(hits.channels, FUSION)
+    total, own = weighed(parts, "sentence", FUSION), parts["identifiers"]
     order = np.argsort(-total, kind="stable")
     units = index.snapshot.units("sentence", [pool[n] for n in order])
     gold = np.array([gold_of(unit, example.sentences) is not None for unit in units])

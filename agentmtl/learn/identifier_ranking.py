@@ -13,12 +13,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
-from random import Random
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from agentmtl.learn.encoder import batches_of
 from agentmtl.learn.identifier_examples import KeyExample, Tokens
 from agentmtl.learn.identifiers import KeysTask, remembered
 from agentmtl.retrieval.fusion import IDENTIFIER_WEIGHTS
@@ -188,13 +188,8 @@ class RankingTask:
     def batches(self, epoch: int) -> list[list[int]]:
         """Each of one set, since counts are of its corpus."""
         self._epoch = epoch
-        random = Random(f"ranking:{self._seed}:{epoch}")
-        order = list(range(len(self._train)))
-        random.shuffle(order)
-        order.sort(key=lambda i: self._train[i].example.set)
-        found = [order[at : at + self._batch] for at in range(0, len(order), self._batch)]
-        random.shuffle(found)
-        return found
+        sets = [one.example.set for one in self._train]
+        return batches_of(sets, self._batch, f"ranking:{self._seed}:{epoch}")
 
     def loss(self, module: torch.nn.Module, batch: Sequence[int]) -> torch.Tensor:
         import torch
@@ -224,12 +219,9 @@ class RankingTask:
 
         frequencies = self._frequencies[groups[0].example.set]
         there = occurring([g.units for g in groups], [g.pairs for g in groups], frequencies)
-        markers = module.prior.numpy()[len(frequencies.ones) :]
-        shares = shares_of(frequencies.ones, frequencies.tokens, self._settings.smoothing, markers)
+        prior = shares_of(module, frequencies.ones, frequencies.tokens, self._settings.smoothing)
         levels: list[Level] = ["sentence"] * len(groups)
-        memory = remembered(
-            module, [g.example for g in groups], levels, self._states, torch.from_numpy(shares)
-        )
+        memory = remembered(module, [g.example for g in groups], levels, self._states, prior)
         logps = key_logps(module, memory, there.keys)
         sizes = [len(g.units) for g in groups]
         found = unit_scores(logps, there, sum(sizes), frequencies.tokens, self._settings)

@@ -9,15 +9,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
+from numpy.typing import NDArray
 
 from agentmtl.index.snapshot import Address, Snapshot
 from agentmtl.retrieval.ranking import Ranking, best
 from agentmtl.schema import Level
 
 RRF_K = 60
+Part: TypeAlias = NDArray[np.float64]
+ChannelScores: TypeAlias = Mapping[str, Mapping[Address, float]]
 PROPOSED = "proposed"  # the channel of keys that a model proposes, beside the query's own
 
 
@@ -59,7 +62,7 @@ class Fused:
     """A fused ranking and, for each channel, its own scores by address."""
 
     ranking: Ranking
-    channels: Mapping[str, Mapping[Address, float]]
+    channels: ChannelScores
 
 
 def fuse(snapshot: Snapshot, level: Level, rankings: Mapping[str, Ranking], k: int, fusion: Fusion) -> Fused:
@@ -67,28 +70,32 @@ def fuse(snapshot: Snapshot, level: Level, rankings: Mapping[str, Ranking], k: i
     channels = {
         name: dict(zip(r.addresses(), r.scores.tolist(), strict=True)) for name, r in rankings.items()
     }
-    pool = list(dict.fromkeys(a for scores in channels.values() for a in scores))
-    total = np.zeros(len(pool))
-    for name, scores in channels.items():
-        part = _ranks(scores, pool) if fusion.method == "rrf" else standardised(scores, pool)
-        total += fusion.weight(name, level) * part
+    pool, parts = pooled(channels, fusion)
+    total = weighed(parts, level, fusion)
     segments = np.array([n for n, _ in pool], np.int64)
     positions = np.array([p for _, p in pool], np.int64)
     ranking = best(total, segments, positions, k, lambda n, p: snapshot.id_of(level, (n, p)))
     return Fused(ranking, channels)
 
 
-def _ranks(
-    scores: Mapping[Address, float], pool: list[Address]
-) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
+def pooled(channels: ChannelScores, fusion: Fusion) -> tuple[list[Address], dict[str, Part]]:
+    """All that any channel found, and of every channel (len(pool),) what it brings to each."""
+    pool = list(dict.fromkeys(a for scores in channels.values() for a in scores))
+    part = _ranks if fusion.method == "rrf" else _standardised
+    return pool, {name: part(scores, pool) for name, scores in channels.items()}
+
+
+def weighed(parts: Mapping[str, Part], level: Level, fusion: Fusion) -> Part:
+    """(len(pool),) the sum of the channels' parts by their weights."""
+    return np.asarray(sum(fusion.weight(name, level) * part for name, part in parts.items()))
+
+
+def _ranks(scores: Mapping[Address, float], pool: list[Address]) -> Part:
     rank = {address: i + 1 for i, address in enumerate(scores)}
     return np.array([1.0 / (RRF_K + rank[a]) if a in rank else 0.0 for a in pool])
 
 
-def standardised(
-    scores: Mapping[Address, float], pool: list[Address]
-) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
-    """(len(pool),) a channel's scores, its lowest where it has none, less their mean, by their deviation."""
+def _standardised(scores: Mapping[Address, float], pool: list[Address]) -> Part:
     if not scores:
         return np.zeros(len(pool))
     lowest = min(scores.values())

@@ -11,11 +11,11 @@ import numpy as np
 from agentmtl.index.snapshot import Address, Snapshot
 from agentmtl.index.tokens import words
 from agentmtl.index.vectors import vectors_of
+from agentmtl.retrieval.fusion import ChannelScores
 from agentmtl.retrieval.ranking import Floats, Ranking
 from agentmtl.schema import Hit, Level, MatchedKey
 from agentmtl.trunk.encoder import Vectors
 
-ChannelScores = Mapping[str, Mapping[Address, float]]
 KeysOf = Callable[[Address], tuple[MatchedKey, ...]]
 
 

@@ -9,7 +9,8 @@ as they are, so that a word never seen in training has a place too:
 
 with ln P(t) a word's share of the corpus, and P₀ what the query says without a decoder: of a first token its
 share of the query's tokens, of a later one how often it follows the one before there (where it does not,
-P). So an untrained decoder reads the query's n-grams as `QueryNgrams` does, and learns to depart from that.
+P). So an untrained decoder reads the query's n-grams nearly as `QueryNgrams` does (special tokens count as
+the query's here), and learns to depart from that.
 The sum over the vocabulary is kept near 1 in training (Devlin et al., ACL 2014, section 2.2: self-normalised
 models), so that a token's score needs no other token's.
 
@@ -35,10 +36,10 @@ Prompts: TypeAlias = Literal["discrete", "soft", "hybrid"]
 PROMPTS: tuple[Prompts, ...] = ("discrete", "soft", "hybrid")
 ASKED: tuple[Level, ...] = ("document", "passage", "sentence", "entity")
 PROMPT = "Find the relevant {level}:"
-_TINY = 1e-9
 MARKED = 4  # ids after the vocabulary: a title begins, ends, a document ends (as in streams), a key begins
 
 Floats = NDArray[np.float32]
+_TINY = 1e-9
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,14 +69,15 @@ class Read:
 class Memory:
     """What the decoder attends to, of b queries: keys and values of each layer (b, heads, m, w), the mask
     (b, m), and for copying the query tokens' vectors (b, j, width), `ids` and `asked` (b, j), whether a place
-    is a token; `copied` (b, j): whether it is its first place there. `prior` (v + 4,): ln of tokens' shares
-    of the corpus that n-grams are of."""
+    is a token; `same` (b, j, j): whether two places are the same one; `copied` (b, j): whether a place is its
+    first. `prior` (v + 4,): ln of tokens' shares of the corpus that n-grams are of."""
 
     layers: tuple[tuple[torch.Tensor, torch.Tensor], ...]
     mask: torch.Tensor
     vectors: torch.Tensor
     ids: torch.Tensor
     asked: torch.Tensor
+    same: torch.Tensor
     copied: torch.Tensor
     prior: torch.Tensor
 
@@ -188,10 +190,10 @@ def decoder_module(words: Floats, prior: Floats, prompts: Read, shape: DecoderSh
             blocks: list[Any] = list(self.blocks)
             held = tuple(block.remember(every) for block in blocks)
             asked = read.mask.bool()
-            return Memory(
-                held, mask, self.copied(vectors), read.ids, asked, asked & ~_repeated(read.ids, asked),
-                self.prior if prior is None else prior,
-            )  # fmt: skip
+            same = (read.ids[:, :, None] == read.ids[:, None]) & asked[:, :, None] & asked[:, None]
+            copied = asked & ~same.tril(-1).any(-1)
+            shares = self.prior if prior is None else prior
+            return Memory(held, mask, self.copied(vectors), read.ids, asked, same, copied, shares)
 
         def _vectors(self, states: torch.Tensor, ids: torch.Tensor) -> torch.Tensor:
             found: torch.Tensor = self.norm(
@@ -260,15 +262,9 @@ def decoder_module(words: Floats, prior: Floats, prompts: Read, shape: DecoderSh
             gained: torch.Tensor = alike + self.copy_most(hidden) + _said(memory, before)
             return gained
 
-    def _repeated(ids: torch.Tensor, asked: torch.Tensor) -> torch.Tensor:
-        """(b, j): whether a place's token stands earlier in the query."""
-        same = (ids[:, :, None] == ids[:, None]) & asked[:, :, None] & asked[:, None]
-        return same.tril(-1).any(-1)
-
     def _said(memory: Memory, before: torch.Tensor | None) -> torch.Tensor:
-        """(b, p, j): ln P₀ / P of the query's tokens; 0 of one that never follows `before` (b, p) there."""
-        ids, asked = memory.ids, memory.asked
-        same = ((ids[:, :, None] == ids[:, None]) & asked[:, :, None] & asked[:, None]).float()
+        """(b, p, j): ln (P₀ / P) of the query's tokens; 0 of one that never follows `before` (b, p) there."""
+        ids, asked, same = memory.ids, memory.asked, memory.same.float()
         if before is None:
             shares = (same.sum(-1) / asked.sum(-1, keepdim=True))[:, None]
         else:

@@ -15,16 +15,18 @@ if TYPE_CHECKING:
     import torch
 
 Tokens = tuple[int, ...]
-Floats = NDArray[np.float32]
 
 LIKELIEST = -0.1  # ln P(n | q) of a key, at most: its odds stay finite, though no sum holds P below 1
 
 
-def shares_of(counts: NDArray[np.int64], tokens: int, smoothing: float, markers: Floats) -> Floats:
-    """(v + 4,) ln of every token's share of a corpus, and what a decoder has for the `markers` (4,): what is
+def shares_of(module: Any, counts: NDArray[np.int64], tokens: int, smoothing: float) -> torch.Tensor:
+    """(v + 4,) ln of every token's share of a corpus, and what the decoder has for the markers: what is
     common there and rare in the training texts would otherwise seem to be asked for. `counts` (v,) are the
     corpus's, `tokens` their sum."""
-    return np.concatenate([np.log((counts + smoothing) / (tokens + smoothing)), markers]).astype(np.float32)
+    import torch
+
+    shares = np.log((counts + smoothing) / (tokens + smoothing)).astype(np.float32)
+    return torch.cat([torch.from_numpy(shares), module.prior[len(counts) :]])
 
 
 def key_logps(module: Any, memory: Memory, keys: Sequence[Sequence[Tokens]]) -> torch.Tensor:

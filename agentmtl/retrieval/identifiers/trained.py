@@ -40,7 +40,7 @@ class TrainedKeys:
     longest: int = 4
     scoring: Scoring = field(default_factory=Scoring)
     name: str = "decoder"
-    _known: list[Any] = field(default_factory=lambda: [None, None], repr=False, compare=False)
+    _known: list[Any] = field(init=False, default_factory=lambda: [None, None], repr=False, compare=False)
 
     def propose(self, query: str, ngrams: Ngrams, context: Context) -> list[Key]:
         """The heaviest keys. Each has a live occurrence. Raises UsageError where the index's tokens are
@@ -66,15 +66,12 @@ class TrainedKeys:
 
     def _prior(self, ngrams: Ngrams) -> Any:
         """`shares_of` this corpus; remembered while the same one is asked."""
-        import torch
-
         known, prior = self._known
         if known is not ngrams:
             counts = np.zeros(ngrams.tokenizer.vocabulary, np.int64)
             tokens, found = ngrams.next_distribution([])
             counts[tokens[tokens < len(counts)]] = found[tokens < len(counts)]
-            markers = self.decoder.module.prior.numpy()[len(counts) :]
-            prior = torch.from_numpy(shares_of(counts, ngrams.tokens, self.scoring.smoothing, markers))
+            prior = shares_of(self.decoder.module, counts, ngrams.tokens, self.scoring.smoothing)
             self._known[:] = ngrams, prior
         return prior
 
