@@ -142,6 +142,7 @@ def test_without_cycles_the_head_whitens_the_corpus(tmp_path: Path) -> None:
     recipe = AdaptRecipe(max_length=32, tokens=24, queries=48, held=12)
     head = adapt_encoder(index, tmp_path / "out", recipe, tmp_path / "means")
     assert head.card.calibration == {"sides": "all"} and not head.adapters
+    assert not np.allclose(head.outputs["vector"][0], np.eye(32), atol=1e-3)
     assert set(head.card.metrics["dev"]) == {"score", "trunk"} and head.card.data["ix"]["train"] == len(TEXTS)
     mine = corpus(tmp_path / "mine", f"{tmp_path / 'trunk'}+{tmp_path / 'out'}")
     told = [ix.encoder.encode(TEXTS, "document") for ix in (index, mine)]
