@@ -118,7 +118,7 @@ def decider_of(
 
     known: Router
     if folder is not None:
-        known, tier = FittedRouter.load(folder), "fitted"
+        known, tier = FittedRouter.load(folder, encoder), "fitted"
         if not {one.name for one in experts} & set(known.experts):
             raise UsageError(
                 f"The router knows {', '.join(known.experts)}, and none of them is registered.",

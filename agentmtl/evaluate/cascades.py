@@ -46,7 +46,7 @@ class Scored:
 
 def score(router: FittedRouter, prompts: Prompts) -> Scored:
     """By a router that has not seen the prompts."""
-    strong, weak = router.probabilities(prompts.vectors, prompts.texts).T
+    strong, weak = router.probabilities(prompts.vectors, prompts.texts, prompts.options).T
     return Scored(prompts, {"cascade": weak, "router alone": (1.0 - (strong - weak)) / 2.0})
 
 

@@ -12,11 +12,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from agentmtl.errors import UsageError
 from agentmtl.evaluate.answer_metrics import ece
@@ -25,32 +27,36 @@ from agentmtl.evaluate.jsonl import read_records
 from agentmtl.evaluate.report import Report, figures
 from agentmtl.evaluate.router_metrics import Floats, apgr, cpt, folds_of_groups
 from agentmtl.routing.fitted import FittedRouter, RouterSettings, Rows
+from agentmtl.routing.options import likeness
 from agentmtl.trunk.encoder import Encoder
 
 BENCHMARK = "routing"
 EXPERTS = ("strong", "weak")
 FOLDS = 5
+_BLIND, _UNSEEN = ", without options", ", unseen subjects"
 
 
 @dataclass(frozen=True, slots=True)
 class Prompts:
-    """`weak`, `strong` (n,): 1 where the expert answered rightly."""
+    """`weak`, `strong` (n,): 1 where the expert answered rightly. `options` (n, 4): `likeness` of the texts'
+    options."""
 
     texts: tuple[str, ...]
     subjects: tuple[str, ...]
     weak: Floats
     strong: Floats
     vectors: Floats
+    options: Floats
 
     def of(self, rows: Sequence[int]) -> Prompts:
         return Prompts(
             tuple(self.texts[n] for n in rows), tuple(self.subjects[n] for n in rows), self.weak[rows],
-            self.strong[rows], self.vectors[rows],
+            self.strong[rows], self.vectors[rows], self.options[rows],
         )  # fmt: skip
 
 
 def read_prompts(path: Path, encoder: Encoder, cache: Path | None = None) -> dict[str, Prompts]:
-    """The two splits, encoded; `cache` keeps the vectors. Raises UsageError for a file without both
+    """The two splits, encoded; `cache` keeps the vectors, and a file beside it what is said of options. Raises UsageError for a file without both
     splits."""
     texts, subjects, scores, splits = [], [], [], []
     for record in read_records(path):
@@ -60,32 +66,37 @@ def read_prompts(path: Path, encoder: Encoder, cache: Path | None = None) -> dic
         splits.append(record.text("split"))
     if set(splits) != {"train", "test"}:
         raise UsageError(f"{path} has the splits {sorted(set(splits))}.", "Give train and test.")
-    vectors, both = _encoded(texts, encoder, cache), np.array(scores)
-    every = Prompts(tuple(texts), tuple(subjects), both[:, 0], both[:, 1], vectors)
+    both = np.array(scores)
+    vectors = _kept(cache, len(texts), lambda: encoder.encode(texts, "query"))
+    beside = cache.with_suffix(".options.npy") if cache else None
+    options = _kept(beside, len(texts), lambda: likeness(texts, encoder))
+    every = Prompts(tuple(texts), tuple(subjects), both[:, 0], both[:, 1], vectors, options)
     return {s: every.of([n for n, mine in enumerate(splits) if mine == s]) for s in ("train", "test")}
 
 
-def _encoded(texts: Sequence[str], encoder: Encoder, cache: Path | None) -> Floats:
+def _kept(cache: Path | None, count: int, make: Callable[[], NDArray[Any]]) -> Floats:
+    """What was made of so many texts, from the cache where it is there."""
     if cache is not None and cache.is_file():
         found = np.load(cache, allow_pickle=False)
-        if len(found) == len(texts):
+        if len(found) == count:
             return np.asarray(found, np.float64)
-    vectors = encoder.encode(texts, "query")
+    made = make()
     if cache is not None:
         cache.parent.mkdir(parents=True, exist_ok=True)
-        np.save(cache, vectors, allow_pickle=False)
-    return np.asarray(vectors, np.float64)
+        np.save(cache, made, allow_pickle=False)
+    return np.asarray(made, np.float64)
 
 
 def gain(router: FittedRouter, prompts: Prompts) -> Floats:
     """(n,) how much likelier the strong expert is to be right than the weak one."""
-    chances = router.probabilities(prompts.vectors, prompts.texts)
+    chances = router.probabilities(prompts.vectors, prompts.texts, prompts.options)
     return np.asarray(chances[:, 0] - chances[:, 1])
 
 
 def fit(prompts: Prompts, settings: RouterSettings) -> FittedRouter:
     scores = np.stack([prompts.strong, prompts.weak], axis=1)
-    return FittedRouter.fit(Rows(prompts.vectors, prompts.texts, scores, EXPERTS), settings)
+    rows = Rows(prompts.vectors, prompts.texts, scores, EXPERTS, prompts.options)
+    return FittedRouter.fit(rows, settings)
 
 
 def cross_validated(prompts: Prompts, settings: RouterSettings, folds: np.ndarray) -> Floats:
@@ -106,7 +117,8 @@ def evaluate_prompts(
     seed: int = 0,
     commands: Sequence[str] = (),
 ) -> Report:
-    """The fitted router and its baselines: the prompt's length, and the mean gain of its subject.
+    """The fitted router and its baselines: the prompt's length, the mean gain of its subject, and the router
+    that does not look at the options.
 
     Raises UsageError for a file of another form.
     """
@@ -115,23 +127,43 @@ def evaluate_prompts(
     train, test = split["train"], split["test"]
     router = fit(train, settings)
     groups = folds_of_groups(train.subjects, FOLDS, seed)
+    blind_train, blind_test = _without_options(train), _without_options(test)
     ways = {
         "length": (_by_length(train, test), test),
         "subject": (_by_subject(train, test), test),
         "fitted": (gain(router, test), test),
-        "length, unseen subjects": (_by_length(train, train), train),
-        "fitted, unseen subjects": (cross_validated(train, settings, groups), train),
+        f"fitted{_BLIND}": (gain(fit(blind_train, settings), blind_test), test),
+        f"length{_UNSEEN}": (_by_length(train, train), train),
+        f"fitted{_UNSEEN}": (cross_validated(train, settings, groups), train),
+        f"fitted{_BLIND}{_UNSEEN}": (cross_validated(blind_train, settings, groups), train),
+    }
+    compared = {
+        f"fitted{where} - fitted{_BLIND}{where}": {
+            "apgr": Statistic(
+                (ways[f"fitted{where}"][0], ways[f"fitted{_BLIND}{where}"][0], on.weak, on.strong), _apgr_gain
+            )
+        }
+        for where, on in (("", test), (_UNSEEN, train))
     }
     measured = {name: _measures(scores, prompts) for name, (scores, prompts) in ways.items()}
-    sure = router.probabilities(test.vectors, test.texts)[:, 0]
+    sure = router.probabilities(test.vectors, test.texts, test.options)[:, 0]
     measured["fitted"]["ece"] = Statistic((sure, test.strong), ece)
     return Report(
         BENCHMARK, path.stem, len(test.texts), seed, figures(measured, seed), "fitted",
-        time.perf_counter() - started, tuple(commands), measured=measured,
+        time.perf_counter() - started, tuple(commands), figures(compared, seed), measured=measured,
+        compared=compared,
         details={
             "train": len(train.texts), "subjects": len(set(train.subjects)), "settings": asdict(settings),
         },
     )  # fmt: skip
+
+
+def _without_options(prompts: Prompts) -> Prompts:
+    return replace(prompts, options=np.zeros_like(prompts.options))
+
+
+def _apgr_gain(mine: Floats, other: Floats, weak: Floats, strong: Floats) -> float:
+    return apgr(mine, weak, strong) - apgr(other, weak, strong)
 
 
 def _measures(scores: Floats, prompts: Prompts) -> dict[str, Statistic]:

@@ -15,6 +15,7 @@ import numpy as np
 from agentmtl.errors import UsageError
 from agentmtl.evaluate.jsonl import read_records
 from agentmtl.routing.fitted import FittedRouter, RouterSettings, Rows
+from agentmtl.routing.options import likeness
 from agentmtl.trunk.encoder import Encoder
 
 _AT_ONCE = 256
@@ -39,7 +40,7 @@ def train_router(
         count = int((~np.isnan(rows.scores[:, column])).sum())
         if count < _LEAST:
             raise UsageError(f"There are {count} rows of {name}.", f"Give at least {_LEAST} of each expert.")
-    fitted = FittedRouter.fit(rows, settings)
+    fitted = FittedRouter.fit(rows, settings, encoder)
     fitted.details |= {
         "command": command, "queries": len(rows.texts), "encoder": encoder.identity.space, "costs": costs,
     }  # fmt: skip
@@ -50,7 +51,7 @@ def train_router(
 def read_rows(
     path: Path, encoder: Encoder, watch: Callable[[int], None] = lambda queries: None
 ) -> tuple[Rows, dict[str, float]]:
-    """The rows with their queries encoded, and the mean cost of each expert. Scores of one query and expert
+    """The rows with their queries and the options in them encoded, and the mean cost of each expert. Scores of one query and expert
     that was asked several times are averaged. Raises IngestError for a bad line or a score outside 0 to 1."""
     scores: dict[str, dict[str, list[float]]] = {}
     costs: dict[str, list[float]] = {}
@@ -68,9 +69,12 @@ def read_rows(
     table = np.array(
         [[float(np.mean(scores[t][e])) if e in scores[t] else np.nan for e in experts] for t in texts]
     )
-    parts = []
+    parts, options = [], []
     for at in range(0, len(texts), _AT_ONCE):
         parts.append(encoder.encode(texts[at : at + _AT_ONCE], "query"))
+        options.append(likeness(texts[at : at + _AT_ONCE], encoder))
         watch(len(parts[-1]))
     vectors = np.concatenate(parts).astype(np.float64)
-    return Rows(vectors, texts, table, experts), {e: float(np.mean(c)) for e, c in sorted(costs.items())}
+    return Rows(vectors, texts, table, experts, np.concatenate(options)), {
+        e: float(np.mean(c)) for e, c in sorted(costs.items())
+    }

@@ -1,9 +1,9 @@
 """A router learned from rows (query, expert, score, cost): how well each expert did on queries like this one.
 
 For each expert its own model of the chance of a good answer: a logistic one over the query's vector, its
-length and the mean score of its nearest rows, themselves left out. Where there are few rows the neighbours
-are shrunk to the expert's mean. Sources: k nearest neighbours as in RouterBench (Hu et al., arXiv
-2403.12031); the length of a prompt is a baseline of its own in such data.
+length, how alike the options are that it lists, and the mean score of its nearest rows, themselves left out.
+Where there are few rows the neighbours are shrunk to the expert's mean. Sources: k nearest neighbours as in
+RouterBench (Hu et al., arXiv 2403.12031); the length of a prompt is a baseline of its own in such data.
 """
 
 from __future__ import annotations
@@ -17,10 +17,12 @@ from typing import Any
 import numpy as np
 
 from agentmtl.errors import UsageError
+from agentmtl.routing.options import FEATURES, likeness, options_of
 from agentmtl.routing.route import Floats
+from agentmtl.trunk.encoder import Encoder
 
 TENSORS, CARD = "router.safetensors", "router.json"
-FORMAT = 1
+FORMAT = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,21 +38,28 @@ class RouterSettings:
 @dataclass(frozen=True, slots=True)
 class Rows:
     """What was observed: unit `vectors` (n, d), `texts`, and `scores` (n, experts) of 0 to 1; NaN: not
-    asked."""
+    asked. `options` (n, 4): `likeness` of each text's; None: it lists none."""
 
     vectors: Floats
     texts: tuple[str, ...]
     scores: Floats
     experts: tuple[str, ...]
+    options: Floats | None = None
 
 
 class FittedRouter:
-    """See the top of this module."""
+    """See the top of this module. `encoder`: the one of the rows' vectors, which reads the options that a
+    query lists."""
 
     def __init__(
-        self, rows: Rows, weights: Floats, settings: RouterSettings, details: Mapping[str, Any] | None = None
+        self,
+        rows: Rows,
+        weights: Floats,
+        settings: RouterSettings,
+        details: Mapping[str, Any] | None = None,
+        encoder: Encoder | None = None,
     ) -> None:
-        self.rows, self.weights, self.settings = rows, weights, settings
+        self.rows, self.weights, self.settings, self._encoder = rows, weights, settings, encoder
         self.details = dict(details or {})
         self._neighbours = _Neighbours(rows, settings)
 
@@ -59,13 +68,16 @@ class FittedRouter:
         return self.rows.experts
 
     @classmethod
-    def fit(cls, rows: Rows, settings: RouterSettings | None = None) -> FittedRouter:
+    def fit(
+        cls, rows: Rows, settings: RouterSettings | None = None, encoder: Encoder | None = None
+    ) -> FittedRouter:
         """Raises UsageError for an expert whose rows are all good or all bad: there is nothing to tell
         apart."""
         from sklearn.linear_model import LogisticRegression
 
         settings = settings or RouterSettings()
         near = _Neighbours(rows, settings).means(rows.vectors, leave_self_out=True)
+        options = rows.options if rows.options is not None else np.zeros((len(rows.vectors), FEATURES))
         weights = []
         for column, name in enumerate(rows.experts):
             known = ~np.isnan(rows.scores[:, column])
@@ -74,19 +86,34 @@ class FittedRouter:
                 raise UsageError(
                     f"All rows of {name} are {'good' if good.all() else 'bad'}.", "Give rows of both kinds."
                 )
-            features = _features(rows.vectors, rows.texts, near[:, column])[known]
+            features = _features(rows.vectors, rows.texts, options, near[:, column])[known]
             model = LogisticRegression(C=settings.strength, max_iter=500).fit(features, good)
             weights.append(np.concatenate([model.coef_[0], model.intercept_]))
-        return cls(rows, np.array(weights), settings)
+        return cls(rows, np.array(weights), settings, encoder=encoder)
 
-    def probabilities(self, vectors: Floats, texts: Sequence[str]) -> Floats:
-        """(n, experts) that each answers well."""
+    def probabilities(self, vectors: Floats, texts: Sequence[str], options: Floats | None = None) -> Floats:
+        """(n, experts) that each answers well. `options` (n, 4): `likeness` of the texts', where it is known.
+
+        Raises UsageError for a text with options where there is no encoder to read them.
+        """
+        if options is None:
+            options = self._likeness(texts)
         near = self._neighbours.means(np.asarray(vectors, np.float64))
         columns = []
         for column, weights in enumerate(self.weights):
-            features = _features(vectors, texts, near[:, column])
+            features = _features(vectors, texts, options, near[:, column])
             columns.append(1.0 / (1.0 + np.exp(-(features @ weights[:-1] + weights[-1]))))
         return np.stack(columns, axis=1)
+
+    def _likeness(self, texts: Sequence[str]) -> Floats:
+        if self._encoder is not None:
+            return likeness(texts, self._encoder)
+        if any(options_of(text) for text in texts):
+            raise UsageError(
+                "The router has no encoder to read the options of a query with.",
+                "Open it with one: FittedRouter.load(folder, encoder)",
+            )
+        return np.zeros((len(texts), FEATURES))
 
     def novelty(self, vectors: Floats) -> Floats:
         """(n,) how unlike its nearest row each query is: 1 − cosine."""
@@ -112,8 +139,9 @@ class FittedRouter:
         (folder / CARD).write_text(json.dumps(card, indent=1) + "\n", "utf-8")
 
     @classmethod
-    def load(cls, folder: Path) -> FittedRouter:
-        """Raises UsageError where the folder holds no router of this format."""
+    def load(cls, folder: Path, encoder: Encoder) -> FittedRouter:
+        """`encoder`: the one it was trained with. Raises UsageError where the folder holds no router of this
+        format."""
         from safetensors import SafetensorError
         from safetensors.numpy import load_file
 
@@ -126,18 +154,20 @@ class FittedRouter:
                 tensors["vectors"].astype(np.float64), (), tensors["scores"].astype(np.float64),
                 tuple(card["experts"]),
             )  # fmt: skip
-            return cls(rows, tensors["weights"], RouterSettings(**card["settings"]), card["details"])
+            settings = RouterSettings(**card["settings"])
+            return cls(rows, tensors["weights"], settings, card["details"], encoder)
         except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
             raise UsageError(
                 f"{folder} holds no router: {error}.", "Make one: agentmtl train router"
             ) from error
 
 
-def _features(vectors: Floats, texts: Sequence[str], near: Floats) -> Floats:
-    """(n, d + 2): the vector, the log of the text's length, and the log-odds of the neighbours' mean."""
+def _features(vectors: Floats, texts: Sequence[str], options: Floats, near: Floats) -> Floats:
+    """(n, d + 6): the vector, the log of the text's length, how alike its options are, and the log-odds of the
+    neighbours' mean."""
     lengths = np.log1p([len(text) for text in texts]) / 5.0
     odds = np.log(near / (1.0 - near))
-    return np.column_stack([np.asarray(vectors, np.float64) * 3.0, lengths, odds])
+    return np.column_stack([np.asarray(vectors, np.float64) * 3.0, lengths, options * 3.0, odds])
 
 
 class _Neighbours:

@@ -30,7 +30,7 @@ def prompts(count: int, seed: int) -> Prompts:
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
     weak = ((vectors[:, 0] > 0) ^ (rng.random(count) < 0.1)).astype(float)
     strong = (rng.random(count) < 0.9).astype(float)
-    return Prompts(("x" * 20,) * count, ("s",) * count, weak, strong, vectors)
+    return Prompts(("x" * 20,) * count, ("s",) * count, weak, strong, vectors, np.zeros((count, 4)))
 
 
 @pytest.fixture(scope="module")

@@ -49,7 +49,10 @@ def test_a_router_is_measured_beside_its_baselines(tmp_path: Path) -> None:
     encoder = load_encoder("hashing:128")
     report = evaluate_prompts(path, encoder, RouterSettings(neighbours=20), cache=tmp_path / "v.npy")
     found = report.methods
-    assert set(found) == {"length", "subject", "fitted", "length, unseen subjects", "fitted, unseen subjects"}
+    ways = {"length", "fitted", "fitted, without options"}
+    assert set(found) == {"subject"} | ways | {f"{way}, unseen subjects" for way in ways}
+    for where in ("", ", unseen subjects"):  # no prompt lists any
+        assert report.differences[f"fitted{where} - fitted, without options{where}"]["apgr"].mean == 0.0
     assert found["fitted"]["apgr"].mean > 0.6 and 0 <= found["fitted"]["ece"].mean < 0.3
     again = evaluate_prompts(path, encoder, RouterSettings(neighbours=20), cache=tmp_path / "v.npy")
     assert again.methods["fitted"]["apgr"] == found["fitted"]["apgr"]

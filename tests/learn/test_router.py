@@ -31,7 +31,7 @@ def test_it_learns_from_rows(tmp_path: Path) -> None:
     train_router(
         rows_file(tmp_path / "rows.jsonl"), ENCODER, tmp_path / "out", RouterSettings(10, strength=1.0)
     )
-    router = FittedRouter.load(tmp_path / "out")
+    router = FittedRouter.load(tmp_path / "out", ENCODER)
     assert router.experts == ("big", "small") and router.details["costs"] == {"big": 0.5}
     for query, low in (("prove the theorem 99", True), ("name the colour 98", False)):
         route = choose(router, ENCODER.encode([query], "query")[0].astype(float), query)

@@ -96,7 +96,7 @@ def test_it_learns_who_is_good_at_what_and_comes_back_from_disk(tmp_path: Path) 
         said = chances[known, column] > 0.5
         assert np.mean(said == (unseen.scores[known, column] > 0.5)) > 0.9
     fitted.save(tmp_path / "router")
-    again = FittedRouter.load(tmp_path / "router")
+    again = FittedRouter.load(tmp_path / "router", load_encoder("hashing:8"))
     np.testing.assert_allclose(again.probabilities(unseen.vectors, unseen.texts), chances, atol=1e-4)
     assert again.experts == ("strong", "weak")
     assert fitted.novelty(rows().vectors).max() < 1e-9 < fitted.novelty(-unseen.vectors).mean()
@@ -104,7 +104,7 @@ def test_it_learns_who_is_good_at_what_and_comes_back_from_disk(tmp_path: Path) 
 
 def test_what_is_no_router_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="holds no router"):
-        FittedRouter.load(tmp_path)
+        FittedRouter.load(tmp_path, load_encoder("hashing:8"))
     good = rows()
     with pytest.raises(UsageError, match="All rows of strong are good"):
         FittedRouter.fit(Rows(good.vectors, good.texts, np.ones_like(good.scores), good.experts))
