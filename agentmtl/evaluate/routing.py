@@ -56,8 +56,10 @@ class Prompts:
 
 
 def read_prompts(path: Path, encoder: Encoder, cache: Path | None = None) -> dict[str, Prompts]:
-    """The two splits, encoded; `cache` keeps the vectors, and a file beside it what is said of options. Raises UsageError for a file without both
-    splits."""
+    """The two splits, encoded; `cache` keeps the vectors, and a file beside it what is said of options.
+
+    Raises UsageError for a file without both splits.
+    """
     texts, subjects, scores, splits = [], [], [], []
     for record in read_records(path):
         texts.append(record.text("prompt"))

@@ -51,8 +51,11 @@ def train_router(
 def read_rows(
     path: Path, encoder: Encoder, watch: Callable[[int], None] = lambda queries: None
 ) -> tuple[Rows, dict[str, float]]:
-    """The rows with their queries and the options in them encoded, and the mean cost of each expert. Scores of one query and expert
-    that was asked several times are averaged. Raises IngestError for a bad line or a score outside 0 to 1."""
+    """The rows with their queries and the options in them encoded, and the mean cost of each expert.
+
+    Scores of one query and expert that was asked several times are averaged. Raises IngestError for a bad
+    line or a score outside 0 to 1.
+    """
     scores: dict[str, dict[str, list[float]]] = {}
     costs: dict[str, list[float]] = {}
     for record in read_records(path):

@@ -163,8 +163,8 @@ class FittedRouter:
 
 
 def _features(vectors: Floats, texts: Sequence[str], options: Floats, near: Floats) -> Floats:
-    """(n, d + 6): the vector, the log of the text's length, how alike its options are, and the log-odds of the
-    neighbours' mean."""
+    """(n, d + 6): the vector, the log of the text's length, how alike its options are, and the log-odds of
+    the neighbours' mean."""
     lengths = np.log1p([len(text) for text in texts]) / 5.0
     odds = np.log(near / (1.0 - near))
     return np.column_stack([np.asarray(vectors, np.float64) * 3.0, lengths, options * 3.0, odds])

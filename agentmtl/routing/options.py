@@ -1,5 +1,5 @@
-"""The options that a query lists, and how alike they are: where they are alike, what is asked is a nicety, and
-experts differ in other ways than where they are not.
+"""The options that a query lists, and how alike they are: where they are alike, what is asked is a nicety,
+and experts differ in other ways than where they are not.
 
     A. a lighthouse          (A) yes          A) 1820
     B. a bridge              (B) no           B) 1830
@@ -22,8 +22,8 @@ _MOST = 26
 
 
 def options_of(text: str) -> tuple[str, ...]:
-    """The lettered options of a text, each from the start of a line, A first and none left out; () where there
-    are fewer than two. All but the last may take several lines."""
+    """The lettered options of a text, each from the start of a line, A first and none left out; () where
+    there are fewer than two. All but the last may take several lines."""
     found: list[str] = []
     marks = [(m.group(1) or m.group(2), m.start(), m.end()) for m in _MARK.finditer(text)]
     for n, (letter, _, start) in enumerate(marks):
@@ -40,8 +40,8 @@ def options_of(text: str) -> tuple[str, ...]:
 
 
 def likeness(texts: Sequence[str], encoder: Encoder) -> Floats:
-    """(n, 4) of each text: 1 where it lists options, and their mean, highest and lowest cosine in pairs; all 0
-    where it lists none. Raises EncoderError."""
+    """(n, 4) of each text: 1 where it lists options, and their mean, highest and lowest cosine in pairs; all
+    0 where it lists none. Raises EncoderError."""
     listed = [options_of(text) for text in texts]
     distinct = list(dict.fromkeys(option for mine in listed for option in mine))
     found = np.zeros((len(texts), FEATURES))
