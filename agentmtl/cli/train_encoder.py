@@ -17,6 +17,7 @@ from agentmtl.cli.output import (
     index_folder,
     say,
     settings_from,
+    tell,
     watching_steps,
 )
 from agentmtl.errors import UsageError
@@ -101,7 +102,13 @@ def encoder(
     if as_json:
         emit({"schema": SCHEMA_VERSION, "out": str(out), "card": head.card.to_json()})
     else:
-        say(f"{out}: " + ", ".join(f"{n} {v:.3f}" for n, v in head.card.metrics["dev"].items()) + " on dev")
+        asked = "queries made from its passages" if adapt_to else "dev"
+        scores = ", ".join(f"{n} {v:.3f}" for n, v in head.card.metrics["dev"].items())
+        say(f"{out}: {scores} on {asked}")
+        if adapt_to:
+            tell(
+                f"Whether it helps, questions of your own say: agentmtl eval encoder --data SET --head {out}"
+            )
 
 
 def _train(

@@ -8,7 +8,7 @@ held-out queries made from the corpus.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from random import Random
@@ -42,13 +42,14 @@ from agentmtl.retrieval.index import Index
 from agentmtl.retrieval.rerank import OUTPUTS, headed, pair_scores
 from agentmtl.trunk.head_network import open_head
 from agentmtl.trunk.headed import ALL, SIDES, VECTOR
-from agentmtl.trunk.heads import Head, load_head, save_head
+from agentmtl.trunk.heads import CARD, Head, load_head, save_head
 from agentmtl.trunk.loading import model_files
 from agentmtl.trunk.means import TokenMeans, unchanged_head
 from agentmtl.trunk.model_files import ModelFiles
 from agentmtl.trunk.pairs import PairCutter
 
 WHITENED = "whitened"
+FEWEST = 40  # passages, or queries that are learned from
 POOL = 4_000  # passages that held-out queries are asked among, at most
 
 
@@ -186,7 +187,7 @@ def adapt_encoder(
     where what a frozen trunk read is kept.
 
     Raises UsageError where the index has too few passages, its encoder is no mean-pooled trunk or has a head
-    already, or `out` holds another run; EncoderError without a model or peft.
+    already, or `out` holds another run or head; EncoderError without a model or peft.
     """
     import torch
 
@@ -199,13 +200,7 @@ def adapt_encoder(
     check_mean_pooled(files)
     recipe = fitted_length(recipe, files)
     corpus, titles = _read(index)
-    made = PseudoQueries(corpus.texts, titles).draw(recipe.queries + recipe.held, recipe.seed)
-    held, learned = made[: recipe.held], made[recipe.held :]
-    if len(corpus.texts) < 40 or len(learned) < 40:
-        raise UsageError(
-            f"{index.folder} gives {len(learned)} queries to learn from.",
-            "Give an index of 40 passages or more.",
-        )
+    held, learned = _queries(corpus, titles, recipe, index)
     data = {
         index.folder.name: {
             "sha256": index.snapshot.sha256, "dev": len(held),
@@ -213,6 +208,7 @@ def adapt_encoder(
             "licence": "of the corpus that was indexed",
         }
     }  # fmt: skip
+    _refuse_another(out, recipe, data)
     pool = _pool(len(corpus.texts), held, recipe.seed)
     frozen = recipe.frozen or not recipe.cycles
     read = TokenMeans(files, means, recipe.max_length) if frozen else None
@@ -248,6 +244,32 @@ def _read(index: Index) -> tuple[_Corpus, list[str]]:
     rows = {unit.id: n for n, unit in enumerate(units)}
     titles = [unit.title for unit in units]
     return _Corpus(index, tuple(headed(unit) for unit in units), rows), titles
+
+
+def _queries(
+    corpus: _Corpus, titles: Sequence[str], recipe: AdaptRecipe, index: Index
+) -> tuple[list[Pseudo], list[Pseudo]]:
+    """(held out, learned from) of the queries made; whitening learns from none."""
+    count = recipe.held + (recipe.queries if recipe.cycles else 0)
+    made = PseudoQueries(corpus.texts, titles).draw(count, recipe.seed) if corpus.texts else []
+    held, learned = made[: recipe.held], made[recipe.held :]
+    if len(corpus.texts) < FEWEST or not held or (recipe.cycles and len(learned) < FEWEST):
+        more = f", with {FEWEST} --queries or more, or leave --cycles away." if recipe.cycles else "."
+        raise UsageError(
+            f"{index.folder} has {len(corpus.texts)} passages, which give {len(made)} queries.",
+            f"Give an index of {FEWEST} passages or more{more}",
+        )
+    return held, learned
+
+
+def _refuse_another(out: Path, recipe: AdaptRecipe, data: Mapping[str, Any]) -> None:
+    if not (out / CARD).is_file():
+        return
+    card, wanted = load_head(out).card, json.loads(json.dumps([asdict(recipe), data]))
+    if json.loads(json.dumps([card.recipe, card.data])) != wanted:
+        raise UsageError(
+            f"{out} holds a head with other data or settings.", "Choose another --out, or remove it."
+        )
 
 
 def _pool(count: int, held: Sequence[Pseudo], seed: int) -> list[int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -149,11 +150,26 @@ def test_without_cycles_the_head_whitens_the_corpus(tmp_path: Path) -> None:
     before, after = (np.linalg.svd(rows, compute_uv=False) for rows in told)
     assert after[0] / after.sum() < before[0] / before.sum()  # less of all is one direction
     assert mine.retrieve("lamp number 7", k=3)
+    again = adapt_encoder(index, tmp_path / "out", recipe, tmp_path / "means")
+    np.testing.assert_array_equal(again.outputs["vector"][0], head.outputs["vector"][0])
+    with pytest.raises(UsageError, match="holds a head with other data or settings"):
+        adapt_encoder(index, tmp_path / "out", replace(recipe, power=0.7), tmp_path / "means")
+
+
+def test_whitening_needs_fewer_passages_than_learning(tmp_path: Path) -> None:
+    tiny_trunk(tmp_path / "trunk")
+    index = Index.create(tmp_path / "ix", encoder=str(tmp_path / "trunk"), levels=("passage",))
+    index.add([Document(str(n), text) for n, text in enumerate(TEXTS[:40])])
+    recipe = AdaptRecipe(max_length=32, tokens=24)
+    head = adapt_encoder(index, tmp_path / "out", recipe, tmp_path / "means")
+    assert head.card.data["ix"]["train"] == 40 and head.card.data["ix"]["dev"] > 0
+    with pytest.raises(UsageError, match="or leave --cycles away"):
+        adapt_encoder(index, tmp_path / "more", replace(recipe, cycles=1, queries=20), tmp_path / "means")
 
 
 def test_too_small_an_index_is_refused(tmp_path: Path) -> None:
     tiny_trunk(tmp_path / "trunk")
     index = Index.create(tmp_path / "ix", encoder=str(tmp_path / "trunk"), levels=("passage",))
     index.add([Document("d", "One sentence stands here alone.")])
-    with pytest.raises(UsageError, match="queries to learn from"):
+    with pytest.raises(UsageError, match="has 1 passages, which give"):
         adapt_encoder(index, tmp_path / "out", AdaptRecipe(queries=50, held=10), tmp_path)
