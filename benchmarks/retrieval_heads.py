@@ -91,7 +91,9 @@ def proposing(folder: Path, proposer: str, indexes: Path, rounds: int) -> list[R
     data = read_reading(folder, "test")
     index = index_for(data, indexes)
     index.add_stream()
-    trained = Retriever(index.snapshot, index.encoder, None, Identifiers((trained_keys(proposer),)))
+    keys = trained_keys(proposer)
+    settings = Identifiers((keys,), stream=keys.stream)
+    trained = Retriever(index.snapshot, index.encoder, None, settings)
     texts = [question.question for question in data.questions[:ASKED]]
     pair: dict[str, Search] = {
         "without": lambda text: list(index.retriever.retrieve(text, level="sentence", k=10)),

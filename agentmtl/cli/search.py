@@ -146,7 +146,8 @@ def _proposed(opened: Index, proposer: str) -> Retriever:
     from agentmtl.retrieval.identifiers.trained import trained_keys
     from agentmtl.retrieval.retriever import Retriever
 
-    return Retriever(opened.snapshot, opened.encoder, None, Identifiers((trained_keys(proposer),)))
+    keys = trained_keys(proposer)
+    return Retriever(opened.snapshot, opened.encoder, None, Identifiers((keys,), stream=keys.stream))
 
 
 def _open(index: str | None, level: str, channel: str, backend: str) -> Index:

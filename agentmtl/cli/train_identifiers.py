@@ -30,7 +30,7 @@ def identifiers(
         Path, typer.Option("--out", "-o", metavar="DIR", help="Where the run and its decoder are kept.")
     ],
     epochs: Annotated[int, typer.Option(min=1, help="Of generation.")] = 1,
-    ranking_epochs: Annotated[int, typer.Option(min=0, help="Of ranking; 0 for none.")] = 3,
+    ranking_epochs: Annotated[int, typer.Option(min=0, help="Of ranking; 0 for none.")] = 2,
     ranked: Annotated[int, typer.Option(min=0, help="Questions that are ranked; 0 for all.")] = 0,
     margin: Annotated[
         float, typer.Option(min=0, help="Of a hinge between two fused scores in ranking; 0: a softmax.")

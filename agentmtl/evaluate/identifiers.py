@@ -74,8 +74,8 @@ def evaluate_identifiers(
 
     The third channel's weight is the default at sentence level and the same at passage level, so that the
     table shows what the gate keeps out. `proposer`: a trained decoder, in rows of its own: its keys alone,
-    each source of them alone, and beside the query's n-grams in the fusion. Raises UsageError, IngestError
-    and what building an index raises.
+    each source of them alone, and ranking the first of the fusion again. Raises UsageError, IngestError and
+    what building an index raises.
     """
     found = find_sets(data)
     reports = [
@@ -113,6 +113,8 @@ def _evaluate(
     index = index_for(data, root, encoder=encoder, backend=backend, progress=progress)
     index.add_stream()
     trained = trained_keys(proposer) if proposer else None
+    if trained and trained.stream not in index.snapshot.manifest.streams:
+        index.add_stream(trained.decoder.files.folder)
     methods, pairs = methods_of(index), list(COMPARED)
     if trained:
         methods, pairs = methods | decoder_methods(index, trained), pairs + DECODER_COMPARED
@@ -200,8 +202,9 @@ def methods_of(index: Index) -> dict[str, tuple[Retriever, Channel]]:
 
 def decoder_methods(index: Index, trained: TrainedKeys) -> dict[str, tuple[Retriever, Channel]]:
     """The rows of a trained decoder: its channel, the fusion with it, and its sources one at a time."""
-    weight = max(Fusion().identifiers.values(), default=0.0)
-    every = Fusion(identifiers=dict.fromkeys(LEVELS, weight))
+    weights = (max(by_level.values(), default=0.0) for by_level in (Fusion().identifiers, Fusion().proposed))
+    own, proposed = (dict.fromkeys(LEVELS, weight) for weight in weights)
+    every = Fusion(identifiers=own, proposed=proposed)
     alone = {
         "decoder-query": replace(trained, found=0),
         "decoder-hits": replace(trained, query=0),
@@ -210,7 +213,10 @@ def decoder_methods(index: Index, trained: TrainedKeys) -> dict[str, tuple[Retri
     channel: Channel = "identifiers"
     rows = {name: _Remembering(keys) for name, keys in {"decoder": trained, **alone}.items()}
     found: dict[str, tuple[Retriever, Channel]] = {
-        name: (Retriever(index.snapshot, index.encoder, every, Identifiers((keys,))), channel)
+        name: (
+            Retriever(index.snapshot, index.encoder, every, Identifiers((keys,), stream=trained.stream)),
+            channel,
+        )
         for name, keys in rows.items()
     }
     return {**found, DECODED: (found["decoder"][0], "fused")}

@@ -1,5 +1,5 @@
-"""What the ranking phase needs of a set: the sentences that are found for a question, what the other channels
-say of them, and how often n-grams occur."""
+"""What the ranking phase needs of a set: the first sentences that are found for a question, what the other
+channels say of them, and how often n-grams occur."""
 
 from __future__ import annotations
 
@@ -13,29 +13,26 @@ from agentmtl.evaluate.identifiers import gold_of
 from agentmtl.evaluate.indexes import index_for
 from agentmtl.index.identifiers import StreamTokenizer
 from agentmtl.learn.identifier_examples import KeyExample
-from agentmtl.learn.identifier_ranking import WEIGHT, Frequencies, RankedExample
-from agentmtl.retrieval.fusion import Fusion, pooled, weighed
+from agentmtl.learn.identifier_ranking import Frequencies, RankedExample
+from agentmtl.retrieval.fusion import AGAIN, Fusion
 from agentmtl.retrieval.identifiers.keys import token_kinds
 from agentmtl.retrieval.index import Index
 from agentmtl.retrieval.retriever import Retriever
 from agentmtl.trunk.encoder import Vectors
 
-FUSION = Fusion(identifiers={"sentence": WEIGHT})
-FIRST = 20  # sentences of a question that compete
-_TINY = 1e-6
-
 
 def ranked_examples(
     data: DataSet, examples: Sequence[KeyExample], tokenizer: StreamTokenizer, indexes: Path, encoder: str
 ) -> list[RankedExample]:
-    """The questions with the sentences that the fused search without a decoder finds; without questions for
-    which it finds no gold one, or nothing else. An index of the set is made under `indexes`.
+    """The questions with the first sentences that the fused search without a decoder finds; without questions
+    for which no gold one is among these, or nothing else. An index of the set is made under `indexes`.
 
     Raises what building the index raises.
     """
     index = index_for(data, indexes, encoder=encoder)
     index.add_stream()
-    retriever = Retriever(index.snapshot, index.encoder, FUSION)
+    index.add_stream(tokenizer)
+    retriever = Retriever(index.snapshot, index.encoder, Fusion())
     vectors = index.encoder.encode([one.question for one in examples], "query")
     found = [
         _ranked(index, retriever, tokenizer, one, vector)
@@ -47,23 +44,19 @@ def ranked_examples(
 def _ranked(
     index: Index, retriever: Retriever, tokenizer: StreamTokenizer, example: KeyExample, vector: Vectors
 ) -> RankedExample | None:
-    hits = retriever.retrieve(example.question, level="sentence", vector=vector, k=FUSION.depth)
-    pool, parts = pooled(hits.channels, FUSION)
-    total, own = weighed(parts, "sentence", FUSION), parts["identifiers"]
-    order = np.argsort(-total, kind="stable")
-    units = index.snapshot.units("sentence", [pool[n] for n in order])
-    gold = np.array([gold_of(unit, example.sentences) is not None for unit in units])
-    kept = np.flatnonzero((np.arange(len(order)) < FIRST) | gold)
-    if not gold.any() or gold[kept].all():
+    hits = retriever.retrieve(example.question, level="sentence", vector=vector, k=AGAIN)
+    units = index.snapshot.units("sentence", hits.addresses)
+    gold = [gold_of(unit, example.sentences) is not None for unit in units]
+    right = {unit.text for unit, yes in zip(units, gold, strict=True) if yes}
+    kept = [n for n, unit in enumerate(units) if gold[n] or unit.text not in right]
+    if not right or len(right) == len(kept):
         return None
-    rows = order[kept]
     asked = tokenizer.encode(example.question)
     return RankedExample(
         example,
-        tuple(tuple(tokenizer.encode(units[n].text)) for n in kept.tolist()),
-        tuple(bool(one) for one in gold[kept]),
-        tuple(total[rows].tolist()),
-        1.0 / max(_TINY, float(own[rows].std())),
+        tuple(tuple(tokenizer.encode(units[n].text)) for n in kept),
+        tuple(gold[n] for n in kept),
+        tuple(np.asarray(hits.scores, np.float64)[kept].tolist()),
         frozenset(zip(asked, asked[1:], strict=False)),
     )
 

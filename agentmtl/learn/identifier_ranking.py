@@ -2,9 +2,10 @@
 
 The score that the index gives a sentence, from the decoder's ln P(n | q) of the n-grams in it
 (`agentmtl.retrieval.identifiers.scoring`), is differentiable but for which occurrences count. A gold sentence
-must lead the others that the search finds (LTRGR, arXiv 2306.15222, section 3.3) by what they are ranked by
-in the end: this score, standardised and weighed as in the fusion, added to what the search says without it.
-So the decoder learns what the others do not know. Generation stays part of the loss.
+must lead the others of the first that the search finds (LTRGR, arXiv 2306.15222, section 3.3) by what they
+are ranked by in the end (`agentmtl.retrieval.fusion.ranked_again`): this score, standardised and weighed,
+added to what the search says without it. So the decoder learns what the others do not know. Generation stays
+part of the loss.
 
 Keys are the words of the sentences found, and the query's n-grams of two tokens.
 """
@@ -21,7 +22,7 @@ from numpy.typing import NDArray
 from agentmtl.learn.encoder import batches_of
 from agentmtl.learn.identifier_examples import KeyExample, Tokens
 from agentmtl.learn.identifiers import KeysTask, remembered
-from agentmtl.retrieval.fusion import IDENTIFIER_WEIGHTS
+from agentmtl.retrieval.fusion import PROPOSED_WEIGHTS
 from agentmtl.retrieval.identifiers.kernel import greedy_cover
 from agentmtl.retrieval.identifiers.scoring import Scoring
 from agentmtl.retrieval.identifiers.teacher import LIKELIEST, key_logps, shares_of
@@ -31,22 +32,20 @@ from agentmtl.trunk.query_states import States
 if TYPE_CHECKING:
     import torch
 
-WEIGHT = IDENTIFIER_WEIGHTS["sentence"]
+WEIGHT = PROPOSED_WEIGHTS["sentence"]
+SHARPNESS = 0.5  # of the softmax over fused scores, of four that without a decoder foretell best on dev
 _TINY = 1e-6
 
 
 @dataclass(frozen=True, slots=True)
 class RankedExample:
-    """A question with the sentences that the search finds, as tokens, best first; and gold ones that it finds
-    further down, last. `offsets`: each one's score there. `spread`: the standard deviation of what the
-    question's own n-grams say over all that was found, by that over these sentences; the decoder's is taken
-    to be alike. `pairs`: the question's n-grams of two tokens."""
+    """A question with the first sentences that the search finds, as tokens. `offsets`: each one's score
+    there. `pairs`: the question's n-grams of two tokens."""
 
     example: KeyExample
     units: tuple[Tokens, ...]
     gold: tuple[bool, ...]
     offsets: tuple[float, ...]
-    spread: float
     pairs: frozenset[Tokens]
 
 
@@ -209,7 +208,7 @@ class RankingTask:
         parts = self.scores(module, groups)
         return [
             torch.tensor(group.offsets, dtype=part.dtype)
-            + WEIGHT * part / (group.spread * part.std(unbiased=False)).clamp(min=_TINY)
+            + WEIGHT * (part - part.mean()) / part.std(unbiased=False).clamp(min=_TINY)
             for group, part in zip(groups, parts, strict=True)
         ]
 
@@ -239,14 +238,15 @@ class RankingTask:
 
 
 def ranking_loss(scores: torch.Tensor, gold: Sequence[bool], margin: float = 0.0) -> torch.Tensor:
-    """−ln of the gold units' share in a softmax of `scores` (n,); with a `margin` the mean hinge of the best
-    gold unit against each other."""
+    """−ln of the gold units' share in a softmax of `SHARPNESS` times the `scores` (n,); with a `margin` the
+    mean hinge of the best gold unit against each other."""
     import torch
 
     right = torch.tensor(gold)
     if margin:
         return torch.relu(scores[~right] - scores[right].max() + margin).mean()
-    return torch.logsumexp(scores, 0) - torch.logsumexp(scores[right], 0)
+    sharp = SHARPNESS * scores
+    return torch.logsumexp(sharp, 0) - torch.logsumexp(sharp[right], 0)
 
 
 def reciprocal_rank(scores: NDArray[np.floating[Any]], gold: Sequence[bool]) -> float:

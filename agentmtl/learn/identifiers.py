@@ -119,7 +119,8 @@ def generation_loss(
     total = torch.logsumexp(first, -1)
     lost = (total - first[:, 0].gather(1, wanted[:, :, 0]))[present[:, :, 0]]
     losses, penalty = [lost], [total.flatten() ** 2]
-    subset, weights = _subset(module, wanted[:, :, 1:][present[:, :, 1:]], random)
+    exact = torch.cat([wanted[:, :, 1:][present[:, :, 1:]], memory.ids[memory.asked]])
+    subset, weights = _subset(module, exact, random)
     for length in range(1, longest):
         hidden, past = module.step(memory, wanted[:, :, length - 1], past, _rows(length, wanted))
         here = present[:, :, length]
@@ -141,7 +142,8 @@ def _rows(length: int, wanted: torch.Tensor) -> torch.Tensor | None:
 
 
 def _subset(module: Any, wanted: torch.Tensor, random: Random) -> tuple[torch.Tensor, torch.Tensor]:
-    """(ids ascending, what to add to their logits in the sum): the wanted ones, and a sample of all."""
+    """(ids ascending, what to add to their logits in the sum): the wanted ones, which also are all that the
+    queries make likely, and a sample of all."""
     import torch
 
     size = module.vocabulary + 3

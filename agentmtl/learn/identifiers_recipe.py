@@ -52,7 +52,7 @@ class IdentifiersRecipe:
     epochs: int = 1
     rate: float = 1e-3
     ranking_batch: int = 16
-    ranking_epochs: int = 3
+    ranking_epochs: int = 2
     ranking_rate: float = 1e-3
     ranked: int = 0
     margin: float = 0.0
@@ -178,14 +178,14 @@ def ranking_task(
     recipe: IdentifiersRecipe,
 ) -> RankingTask:
     """The second phase's task, over part of the questions."""
-    train_on = spread(ranked.train, recipe.ranked, recipe.seed)
+    train_on = drawn(ranked.train, recipe.ranked, recipe.seed)
     return RankingTask(
         train_on, _some(ranked.dev), states, gathered.frequencies, keys, recipe.ranking_batch,
         margin=recipe.margin, seed=recipe.seed,
     )  # fmt: skip
 
 
-def spread(examples: Sequence[RankedExample], count: int, seed: int) -> list[RankedExample]:
+def drawn(examples: Sequence[RankedExample], count: int, seed: int) -> list[RankedExample]:
     """`count` of the examples, drawn by the seed; 0: all."""
     order = np.random.default_rng(seed).permutation(len(examples))[: count or None]
     return [examples[i] for i in sorted(order.tolist())]

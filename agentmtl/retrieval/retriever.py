@@ -14,11 +14,11 @@ from agentmtl.index.identifiers.storage import has_stream
 from agentmtl.index.instructions import by_trunk, tasks_of_trunk
 from agentmtl.index.snapshot import Snapshot
 from agentmtl.retrieval import dense, lexical
-from agentmtl.retrieval.fusion import PROPOSED, Fusion, fuse
+from agentmtl.retrieval.fusion import AGAIN, PROPOSED, Fusion, fuse, ranked_again
 from agentmtl.retrieval.hits import Hits
 from agentmtl.retrieval.identifiers import channel as identifiers
 from agentmtl.retrieval.masks import Allowed, Masks
-from agentmtl.retrieval.ranking import Ranking, best, within
+from agentmtl.retrieval.ranking import Ranking, best
 from agentmtl.schema import LEVELS, Level
 from agentmtl.tasks import under
 from agentmtl.trunk.encoder import Encoder, Vectors
@@ -35,8 +35,8 @@ class Retriever:
     """Searches one snapshot. `encoder` is asked only for queries given as text.
 
     `fusion` None is the one that the index keeps (`agentmtl.retrieval.fitted`). `identifying`: who proposes
-    keys for the channel "identifiers"; in the fusion they come beside the query's own n-grams, and rank
-    again what the other channels found.
+    keys for the channel "identifiers"; in the fusion, which has the query's own n-grams, they rank the
+    first again.
     """
 
     def __init__(
@@ -191,16 +191,15 @@ class Retriever:
         depth = max(k, self._fusion.depth)
         rankings = self._pair(query, rows, level, depth, allowed)
         found: list[identifiers.IdentifierRanking] = []
+        search = partial(identifiers.search, self.snapshot, level, query, allowed=allowed)
         if self._fusion.weight("identifiers", level) and has_stream(self.snapshot):
-            seen = fuse(self.snapshot, level, rankings, depth, self._fusion).ranking
-            search = partial(identifiers.search, self.snapshot, level, query)
-            found.append(search(depth, allowed, seen, identifiers.IN_FUSION))
+            found.append(search(depth, settings=identifiers.IN_FUSION))
             rankings["identifiers"] = found[0].ranking
-            if self._identifiers is not None:
-                pool = {address for ranking in rankings.values() for address in ranking.addresses()}
-                found.append(search(MAX_K, allowed, seen, self._identifiers))
-                rankings[PROPOSED] = within(found[1].ranking, pool)
-        fused = fuse(self.snapshot, level, rankings, k, self._fusion)
+        again = self._identifiers is not None and self._fusion.weight(PROPOSED, level)
+        fused = fuse(self.snapshot, level, rankings, max(k, AGAIN) if again else k, self._fusion)
+        if again:
+            found.append(search(MAX_K, first=fused.ranking, settings=self._identifiers))
+            fused = ranked_again(self.snapshot, level, fused, found[-1].ranking, k, self._fusion)
         keys_of = partial(identifiers.keys_of_all, found) if found else None
         return Hits(self.snapshot, level, fused.ranking, "fused", fused.channels, query, keys_of=keys_of)
 

@@ -106,6 +106,11 @@ class KeyDecoder:
         self._last: tuple[str, States] | None = None
 
     @property
+    def files(self) -> ModelFiles:
+        """The trunk's."""
+        return self._states.files
+
+    @property
     def module(self) -> Any:
         """The decoder, for scoring. Raises EncoderError where it does not load."""
         with self._lock:

@@ -11,12 +11,21 @@ import pytest
 
 from agentmtl import Document, Index
 from agentmtl.errors import EncoderError, UsageError
+from agentmtl.evaluate.indexes import index_for
 from agentmtl.index.identifiers import load_tokenizer, ngrams_of
 from agentmtl.learn.identifier_examples import KeyExample, TargetSampler, read_key_examples
 from agentmtl.learn.identifier_mining import frequencies_of, ranked_examples
-from agentmtl.learn.identifier_ranking import RankedExample, RankingTask, occurring, ranking_loss, unit_scores
+from agentmtl.learn.identifier_ranking import (
+    SHARPNESS,
+    RankedExample,
+    RankingTask,
+    occurring,
+    ranking_loss,
+    unit_scores,
+)
 from agentmtl.learn.identifiers import KeysTask
 from agentmtl.learn.identifiers_recipe import IdentifiersRecipe, prior_of, train_identifiers
+from agentmtl.retrieval.fusion import AGAIN
 from agentmtl.retrieval.identifiers.channel import Identifiers
 from agentmtl.retrieval.identifiers.keys import Context, Key
 from agentmtl.retrieval.identifiers.scoring import Scoring, key_weights, score_units
@@ -116,7 +125,7 @@ def test_a_ranking_batch_is_of_one_set() -> None:
     """Counts are of its corpus."""
     sets = ["a"] * 5 + ["b"] * 7
     examples = [
-        RankedExample(KeyExample(str(n), name, "", "", (), {}), (), (), (), 1.0, frozenset())
+        RankedExample(KeyExample(str(n), name, "", "", (), {}), (), (), (), frozenset())
         for n, name in enumerate(sets)
     ]
     task = RankingTask(examples, [], {}, {}, KeysTask([], [], {}, None), batch=4)  # type: ignore[arg-type]
@@ -129,7 +138,7 @@ def test_the_ranking_loss_is_what_it_is_by_hand() -> None:
     import torch
 
     scores, gold = torch.tensor([2.0, 0.5, 1.0, -1.0]), [False, True, True, False]
-    shares = np.exp([2.0, 0.5, 1.0, -1.0])
+    shares = np.exp(SHARPNESS * np.array([2.0, 0.5, 1.0, -1.0]))
     assert float(ranking_loss(scores, gold)) == pytest.approx(
         -np.log(shares[1:3].sum() / shares.sum()), abs=1e-5
     )
@@ -234,6 +243,34 @@ def test_both_losses_fall(world: Any) -> None:
         assert np.mean(losses[-3:]) < 0.9 * np.mean(losses[:3]), task.name
         assert 0 < task.evaluate(module.eval())["score"] <= 1
         module.train()
+
+
+def test_what_ranks_in_training_is_what_ranks_in_a_search(world: Any, trained: Path) -> None:
+    """The first sentences of the fused search, each with the score that the decoder brings it to."""
+    import torch
+
+    place, data, files = world
+    tokenizer, decoder = load_tokenizer(files.folder), KeyDecoder(trained, files)
+    read, examples = read_key_examples(data, tokenizer)
+    ranked = ranked_examples(read, examples, tokenizer, place / "indexes", files.identity.name)
+    questions = [one.example.question for one in ranked]
+    states = dict(zip(questions, QueryStates(files).read(questions), strict=True))
+    loose = Scoring(smoothing=0.01)  # so few tokens leave no key with a weight otherwise
+    keys = KeysTask([], [], states, TargetSampler(tokenizer, 3))
+    frequencies = {read.name: frequencies_of(read, tokenizer)}
+    task = RankingTask(ranked, ranked, states, frequencies, keys, settings=loose)
+    index = index_for(read, place / "indexes", encoder=files.identity.name)
+    trained_keys = TrainedKeys(decoder, scoring=loose)
+    settings = Identifiers((trained_keys,), loose, trained_keys.stream)
+    retriever = Retriever(index.snapshot, index.encoder, None, settings)
+    moved = 0
+    with torch.inference_mode():
+        for one in ranked[:12]:
+            found = retriever.retrieve(one.example.question, level="sentence", k=AGAIN)
+            (mine,) = task.fused(decoder.module, [one])
+            assert sorted(mine.tolist(), reverse=True) == pytest.approx(list(found.scores), abs=1e-3)
+            moved += list(np.argsort(-mine.numpy())) != list(range(len(mine)))
+    assert moved
 
 
 # --- its keys ---------------------------------------------------------------------------------------

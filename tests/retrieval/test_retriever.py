@@ -11,7 +11,7 @@ import pytest
 from agentmtl import Document, Index
 from agentmtl.errors import EncoderError, EncoderMismatchError, FilterError, UsageError
 from agentmtl.index.tokens import words
-from agentmtl.retrieval.fusion import Fusion, fuse
+from agentmtl.retrieval.fusion import AGAIN, Fused, Fusion, fuse, ranked_again
 from agentmtl.retrieval.ranking import Ranking, best
 from agentmtl.trunk import HashingEncoder
 
@@ -192,6 +192,29 @@ def test_fusion_prefers_what_both_channels_like(index: Index, method: str) -> No
     fused = fuse(index.snapshot, "passage", rankings, 4, Fusion(method=method))  # type: ignore[arg-type]
     assert fused.ranking.positions[0] == 1
     assert fused.channels["lexical"][0, 3] == 5.0 and (0, 3) not in fused.channels["dense"]
+
+
+@pytest.mark.parametrize(("method", "wide"), [("zsum", 2.0), ("rrf", 1e-4)])
+def test_proposed_keys_order_the_first_again_and_the_rest_stay_behind(
+    tmp_path: Path, method: str, wide: float
+) -> None:
+    made = Index.create(tmp_path / "many", encoder="hashing")
+    made.add([Document(f"{n:02}", f"Lamp number {n} burns.") for n in range(AGAIN + 5)])
+    count, k = AGAIN + 5, AGAIN + 4
+    falling = Ranking(np.linspace(wide, -wide, count), np.zeros(count, np.int64), np.arange(count))
+    fusion = Fusion(method=method, proposed={"sentence": 5.0})  # type: ignore[arg-type]
+    fused = Fused(falling, {"dense": {}})
+    said = Ranking(np.array([9.0, 4.0]), np.zeros(2, np.int64), np.array([AGAIN + 2, 7]))
+    again = ranked_again(made.snapshot, "sentence", fused, said, k, fusion)
+    assert again.ranking.positions.tolist() == [7, *(n for n in range(k) if n != 7)]
+    assert set(again.channels) == {"dense", "proposed"} and len(again.channels["proposed"]) == AGAIN
+    assert again.channels["proposed"][0, 7] == 4.0 and again.channels["proposed"][0, 0] == 0.0
+    nothing = Ranking(np.empty(0), np.empty(0, np.int64), np.empty(0, np.int64))
+    if method == "zsum":
+        same = ranked_again(made.snapshot, "sentence", fused, nothing, k, fusion)
+        assert same.ranking.positions.tolist() == list(range(k))
+    off = ranked_again(made.snapshot, "passage", fused, said, k, fusion)
+    assert off.ranking.positions.tolist() == list(range(k))
 
 
 async def test_the_async_twin_agrees(index: Index) -> None:

@@ -108,9 +108,10 @@ def stream_name(snapshot: Snapshot, wanted: str | None = None) -> str:
     if wanted is None and streams:
         return next(iter(streams))
     if wanted is None or wanted not in streams:
-        what = "has no token stream" if wanted is None else f"has no token stream of the tokeniser {wanted}"
+        of, option = ("", "") if wanted is None else (f" of the tokeniser {wanted}", " --tokenizer MODEL")
         raise UsageError(
-            f"The index in {snapshot.folder} {what}.", f"Add one: agentmtl index stream {snapshot.folder}"
+            f"The index in {snapshot.folder} has no token stream{of}.",
+            f"Add one: agentmtl index stream {snapshot.folder}{option}",
         )
     return wanted
 

@@ -20,10 +20,12 @@ MAX_PLACES = 3  # occurrences of a key listed in a hit
 
 @dataclass(frozen=True, slots=True)
 class Identifiers:
-    """How the channel works: who proposes, and how it is scored."""
+    """How the channel works: who proposes, how it is scored, and of which tokeniser's stream (its identity;
+    None: the default one) the keys are."""
 
     proposers: tuple[KeyProposer, ...] = (QueryNgrams(), RelevanceModel())
     scoring: Scoring = field(default_factory=Scoring)
+    stream: str | None = None
 
 
 IN_FUSION = Identifiers((QueryNgrams(),))  # the relevance model adds nothing to the fusion it is made of
@@ -77,10 +79,10 @@ def search(
 ) -> IdentifierRanking:
     """The k best units of `level` by keys. `first`: hits of other channels, for the relevance model.
 
-    Raises UsageError where the index has no token stream.
+    Raises UsageError where the index has no such token stream.
     """
     settings = settings or Identifiers()
-    ngrams = ngrams_of(snapshot)
+    ngrams = ngrams_of(snapshot, settings.stream)
     context = Context(level, first.addresses(), np.asarray(first.scores, np.float64).tolist())
     keys = proposed(settings.proposers, query, ngrams, context)
     found = score_units(ngrams, keys, level, settings.scoring, allowed)

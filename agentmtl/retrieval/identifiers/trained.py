@@ -17,6 +17,7 @@ import numpy as np
 
 from agentmtl.errors import UsageError
 from agentmtl.index.identifiers import Ngrams
+from agentmtl.retrieval.fusion import AGAIN
 from agentmtl.retrieval.identifiers.keys import MAX_KEYS, Context, Key, token_kinds
 from agentmtl.retrieval.identifiers.scoring import Scoring, key_weights
 from agentmtl.retrieval.identifiers.teacher import LIKELIEST, Tokens, key_logps, shares_of
@@ -29,18 +30,23 @@ _LONG_LIST = 4_000  # tokens that may follow, above which all of the vocabulary 
 
 @dataclass(frozen=True)
 class TrainedKeys:
-    """`query` and `found`: the longest n-gram, in tokens, taken from the query and from the first `hits`; 0:
+    """`query` and `found`: the longest n-gram, in tokens, taken from the query and from the first hits; 0:
     none. `beams` of at most `longest` tokens; 0: none."""
 
     decoder: KeyDecoder
     query: int = 2
     found: int = 1
-    hits: int = 20
+    hits: int = AGAIN
     beams: int = 0
     longest: int = 4
     scoring: Scoring = field(default_factory=Scoring)
     name: str = "decoder"
     _known: list[Any] = field(init=False, default_factory=lambda: [None, None], repr=False, compare=False)
+
+    @property
+    def stream(self) -> str:
+        """The identity of the tokeniser whose tokens the keys are of."""
+        return self.decoder.card.tokenizer
 
     def propose(self, query: str, ngrams: Ngrams, context: Context) -> list[Key]:
         """The heaviest keys. Each has a live occurrence. Raises UsageError where the index's tokens are
