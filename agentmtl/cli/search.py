@@ -98,7 +98,7 @@ def search(
     elif proposer:
         mine = level == "demonstration" and task
         vector = opened.retriever.encode_inputs([query], task or "")[0] if mine else None
-        found = _proposed(opened, proposer).retrieve(
+        found = _proposed(opened, proposer, level, channel).retrieve(
             query, level=level, k=depth, where=task_where(where, task), channel=channel,  # type: ignore[arg-type]
             vector=vector,
         )  # fmt: skip
@@ -140,13 +140,20 @@ def _distilled(opened: Index, query: str, backend: str) -> Vectors:
     return vector
 
 
-def _proposed(opened: Index, proposer: str) -> Retriever:
-    """A retriever whose identifiers a trained decoder proposes."""
+def _proposed(opened: Index, proposer: str, level: str, channel: str) -> Retriever:
+    """A retriever whose identifiers a trained decoder proposes. Raises UsageError where nothing would come
+    of it."""
+    from agentmtl.retrieval.fusion import Fusion
     from agentmtl.retrieval.identifiers.channel import Identifiers
     from agentmtl.retrieval.identifiers.trained import trained_keys
     from agentmtl.retrieval.retriever import Retriever
 
     keys = trained_keys(proposer)
+    if channel == "fused" and not Fusion.of(opened.snapshot).proposed.get(level):  # type: ignore[call-overload]
+        raise UsageError(
+            f"In the fused search for {level} units a proposer has no say.",
+            "Add --level sentence, or --channel identifiers.",
+        )
     return Retriever(opened.snapshot, opened.encoder, None, Identifiers((keys,), stream=keys.stream))
 
 

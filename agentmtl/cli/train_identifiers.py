@@ -73,4 +73,4 @@ def identifiers(
         emit({"schema": SCHEMA_VERSION, "out": str(out), "card": card.to_json()})
     else:
         say(f"{out}: " + ", ".join(f"{n} {v:.3f}" for n, v in card.metrics["dev"].items()) + " on dev")
-        say(f"Use it: agentmtl search QUERY --channel identifiers --proposer {out}")
+        say(f"Use it: agentmtl search QUERY --level sentence --proposer {out}")

@@ -45,5 +45,9 @@ def test_from_questions_to_a_search_by_what_the_decoder_proposes(
     assert run([*found, "--level", "sentence", "--channel", "identifiers"]) == 0
     hits = json.loads(capsys.readouterr().out)["hits"]
     assert all(key["count"] >= 1 for hit in hits for key in hit["identifiers"])
+    assert run([*found, "--level", "sentence"]) == 0
+    assert "proposed" in json.loads(capsys.readouterr().out)["hits"][0]["channels"]
+    assert run(found) == 2  # of passages the fusion does not ask it
+    assert "--level sentence" in capsys.readouterr().out
     assert run([*found, "--hops", "2"]) == 2
     assert run([*found[:-3], "--proposer", "trunk"]) == 1
