@@ -36,7 +36,7 @@ JudgeFlag = Annotated[
 ProposerFlag = Annotated[
     str | None,
     typer.Option(
-        "--proposer", metavar="DIR", help="A decoder that proposes identifiers: identifiers, or a folder."
+        "--proposer", metavar="DIR", help="A decoder that ranks sentences again: identifiers, or a folder."
     ),
 ]
 ExpertFlag = Annotated[

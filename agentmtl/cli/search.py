@@ -152,7 +152,7 @@ def _proposed(opened: Index, proposer: str, level: str, channel: str) -> Retriev
     if channel == "fused" and not Fusion.of(opened.snapshot).proposed.get(level):  # type: ignore[call-overload]
         raise UsageError(
             f"In the fused search for {level} units a proposer has no say.",
-            "Add --level sentence, or --channel identifiers.",
+            "Add --channel identifiers" + ("." if level == "sentence" else ", or --level sentence."),
         )
     return Retriever(opened.snapshot, opened.encoder, None, Identifiers((keys,), stream=keys.stream))
 

@@ -73,4 +73,5 @@ def identifiers(
         emit({"schema": SCHEMA_VERSION, "out": str(out), "card": card.to_json()})
     else:
         say(f"{out}: " + ", ".join(f"{n} {v:.3f}" for n, v in card.metrics["dev"].items()) + " on dev")
-        say(f"Use it: agentmtl search QUERY --level sentence --proposer {out}")
+        place = f"./{out}" if len(out.parts) == 1 else str(out)  # not one that comes with the package
+        say(f"Use it: agentmtl search QUERY --level sentence --proposer {place}")

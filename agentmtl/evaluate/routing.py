@@ -15,10 +15,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from agentmtl.errors import UsageError
 from agentmtl.evaluate.answer_metrics import ece
@@ -56,7 +54,7 @@ class Prompts:
 
 
 def read_prompts(path: Path, encoder: Encoder, cache: Path | None = None) -> dict[str, Prompts]:
-    """The two splits, encoded; `cache` keeps the vectors, and a file beside it what is said of options.
+    """The two splits, encoded; `cache` keeps the vectors.
 
     Raises UsageError for a file without both splits.
     """
@@ -69,24 +67,21 @@ def read_prompts(path: Path, encoder: Encoder, cache: Path | None = None) -> dic
     if set(splits) != {"train", "test"}:
         raise UsageError(f"{path} has the splits {sorted(set(splits))}.", "Give train and test.")
     both = np.array(scores)
-    vectors = _kept(cache, len(texts), lambda: encoder.encode(texts, "query"))
-    beside = cache.with_suffix(".options.npy") if cache else None
-    options = _kept(beside, len(texts), lambda: likeness(texts, encoder))
+    vectors, options = _encoded(texts, encoder, cache), likeness(texts, encoder)
     every = Prompts(tuple(texts), tuple(subjects), both[:, 0], both[:, 1], vectors, options)
     return {s: every.of([n for n, mine in enumerate(splits) if mine == s]) for s in ("train", "test")}
 
 
-def _kept(cache: Path | None, count: int, make: Callable[[], NDArray[Any]]) -> Floats:
-    """What was made of so many texts, from the cache where it is there."""
+def _encoded(texts: Sequence[str], encoder: Encoder, cache: Path | None) -> Floats:
     if cache is not None and cache.is_file():
         found = np.load(cache, allow_pickle=False)
-        if len(found) == count:
+        if len(found) == len(texts):
             return np.asarray(found, np.float64)
-    made = make()
+    vectors = encoder.encode(texts, "query")
     if cache is not None:
         cache.parent.mkdir(parents=True, exist_ok=True)
-        np.save(cache, made, allow_pickle=False)
-    return np.asarray(made, np.float64)
+        np.save(cache, vectors, allow_pickle=False)
+    return np.asarray(vectors, np.float64)
 
 
 def gain(router: FittedRouter, prompts: Prompts) -> Floats:

@@ -254,7 +254,8 @@ def _queries(
     made = PseudoQueries(corpus.texts, titles).draw(count, recipe.seed) if corpus.texts else []
     held, learned = made[: recipe.held], made[recipe.held :]
     if len(corpus.texts) < FEWEST or not held or (recipe.cycles and len(learned) < FEWEST):
-        more = f", with {FEWEST} --queries or more, or leave --cycles away." if recipe.cycles else "."
+        wanted = f" that gives {recipe.held + FEWEST} (--queries {FEWEST} or more), or leave --cycles away."
+        more = wanted if recipe.cycles else "."
         raise UsageError(
             f"{index.folder} has {len(corpus.texts)} passages, which give {len(made)} queries.",
             f"Give an index of {FEWEST} passages or more{more}",
@@ -265,8 +266,11 @@ def _queries(
 def _refuse_another(out: Path, recipe: AdaptRecipe, data: Mapping[str, Any]) -> None:
     if not (out / CARD).is_file():
         return
-    card, wanted = load_head(out).card, json.loads(json.dumps([asdict(recipe), data]))
-    if json.loads(json.dumps([card.recipe, card.data])) != wanted:
+    try:
+        card = json.loads((out / CARD).read_text("utf-8"))
+    except ValueError:
+        card = {}
+    if [card.get("recipe"), card.get("data")] != json.loads(json.dumps([asdict(recipe), data])):
         raise UsageError(
             f"{out} holds a head with other data or settings.", "Choose another --out, or remove it."
         )

@@ -31,7 +31,6 @@ def ranked_examples(
     """
     index = index_for(data, indexes, encoder=encoder)
     index.add_stream()
-    index.add_stream(tokenizer)
     retriever = Retriever(index.snapshot, index.encoder, Fusion())
     vectors = index.encoder.encode([one.question for one in examples], "query")
     found = [
@@ -46,17 +45,16 @@ def _ranked(
 ) -> RankedExample | None:
     hits = retriever.retrieve(example.question, level="sentence", vector=vector, k=AGAIN)
     units = index.snapshot.units("sentence", hits.addresses)
-    gold = [gold_of(unit, example.sentences) is not None for unit in units]
-    right = {unit.text for unit, yes in zip(units, gold, strict=True) if yes}
-    kept = [n for n, unit in enumerate(units) if gold[n] or unit.text not in right]
-    if not right or len(right) == len(kept):
+    right = {unit.text for unit in units if gold_of(unit, example.sentences) is not None}
+    gold = tuple(unit.text in right for unit in units)  # the same text elsewhere is as good
+    if not any(gold) or all(gold):
         return None
     asked = tokenizer.encode(example.question)
     return RankedExample(
         example,
-        tuple(tuple(tokenizer.encode(units[n].text)) for n in kept),
-        tuple(gold[n] for n in kept),
-        tuple(np.asarray(hits.scores, np.float64)[kept].tolist()),
+        tuple(tuple(tokenizer.encode(unit.text)) for unit in units),
+        gold,
+        tuple(np.asarray(hits.scores, np.float64).tolist()),
         frozenset(zip(asked, asked[1:], strict=False)),
     )
 

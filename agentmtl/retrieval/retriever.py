@@ -65,8 +65,9 @@ class Retriever:
     ) -> Hits:
         """The k best units of `level` for a text, or for a vector (d,) (dense channel only).
 
-        `vector` is the text's own vector where the caller has it already. Raises UsageError, FilterError,
-        EncoderError (a vector of the wrong shape, or not finite).
+        `vector` is the text's own vector where the caller has it already. Raises UsageError (also where keys
+        are proposed and the index has no token stream for them), FilterError, EncoderError (a vector of the
+        wrong shape, or not finite).
         """
         if isinstance(query, str):
             return self._by_text(query, level, k, where, channel, vector)
@@ -198,7 +199,8 @@ class Retriever:
         again = self._identifiers is not None and self._fusion.weight(PROPOSED, level)
         fused = fuse(self.snapshot, level, rankings, max(k, AGAIN) if again else k, self._fusion)
         if again:
-            found.append(search(MAX_K, first=fused.ranking, settings=self._identifiers))
+            only = fused.ranking.addresses()[:AGAIN]
+            found.append(search(AGAIN, first=fused.ranking, settings=self._identifiers, only=only))
             fused = ranked_again(self.snapshot, level, fused, found[-1].ranking, k, self._fusion)
         keys_of = partial(identifiers.keys_of_all, found) if found else None
         return Hits(self.snapshot, level, fused.ranking, "fused", fused.channels, query, keys_of=keys_of)

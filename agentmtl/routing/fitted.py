@@ -23,6 +23,8 @@ from agentmtl.trunk.encoder import Encoder
 
 TENSORS, CARD = "router.safetensors", "router.json"
 FORMAT = 2
+_SCALE = 3.0  # of vectors and cosines, which are regularised less by it
+_OPTIONS = slice(-2 - FEATURES, -2)  # of an expert's weights: before those of the neighbours and the constant
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +80,7 @@ class FittedRouter:
         settings = settings or RouterSettings()
         near = _Neighbours(rows, settings).means(rows.vectors, leave_self_out=True)
         options = rows.options if rows.options is not None else np.zeros((len(rows.vectors), FEATURES))
+        centred, centre = _centred(options)
         weights = []
         for column, name in enumerate(rows.experts):
             known = ~np.isnan(rows.scores[:, column])
@@ -86,9 +89,10 @@ class FittedRouter:
                 raise UsageError(
                     f"All rows of {name} are {'good' if good.all() else 'bad'}.", "Give rows of both kinds."
                 )
-            features = _features(rows.vectors, rows.texts, options, near[:, column])[known]
+            features = _features(rows.vectors, rows.texts, centred, near[:, column])[known]
             model = LogisticRegression(C=settings.strength, max_iter=500).fit(features, good)
-            weights.append(np.concatenate([model.coef_[0], model.intercept_]))
+            learned = np.concatenate([model.coef_[0], model.intercept_])
+            weights.append(_of_bare(learned, centre))
         return cls(rows, np.array(weights), settings, encoder=encoder)
 
     def probabilities(self, vectors: Floats, texts: Sequence[str], options: Floats | None = None) -> Floats:
@@ -106,6 +110,8 @@ class FittedRouter:
         return np.stack(columns, axis=1)
 
     def _likeness(self, texts: Sequence[str]) -> Floats:
+        if not self.weights[:, _OPTIONS].any():
+            return np.zeros((len(texts), FEATURES))
         if self._encoder is not None:
             return likeness(texts, self._encoder)
         if any(options_of(text) for text in texts):
@@ -167,7 +173,29 @@ def _features(vectors: Floats, texts: Sequence[str], options: Floats, near: Floa
     the neighbours' mean."""
     lengths = np.log1p([len(text) for text in texts]) / 5.0
     odds = np.log(near / (1.0 - near))
-    return np.column_stack([np.asarray(vectors, np.float64) * 3.0, lengths, options * 3.0, odds])
+    return np.column_stack([np.asarray(vectors, np.float64) * _SCALE, lengths, options * _SCALE, odds])
+
+
+def _centred(options: Floats) -> tuple[Floats, Floats]:
+    """(likeness of options with the centre (4,) taken off, the centre): the share of rows with options, and
+    their mean cosines. So a query without options counts as one of mean likeness, and not as one whose
+    options have nothing in common."""
+    listed = options[:, 0] > 0
+    centre = np.zeros(FEATURES)
+    if listed.any():
+        centre[0], centre[1:] = listed.mean(), options[listed, 1:].mean(axis=0)
+    centred = options.copy()
+    centred[listed, 1:] -= centre[1:]
+    centred[:, 0] -= centre[0]
+    return centred, centre
+
+
+def _of_bare(learned: Floats, centre: Floats) -> Floats:
+    """The weights learned of centred features as weights of those that are not."""
+    found, options = learned.copy(), learned[_OPTIONS]
+    found[_OPTIONS.start] -= options[1:] @ centre[1:]
+    found[-1] -= _SCALE * options[0] * centre[0]
+    return found
 
 
 class _Neighbours:

@@ -17,26 +17,35 @@ from agentmtl.routing.route import Floats
 from agentmtl.trunk.encoder import Encoder
 
 FEATURES = 4
-_MARK = re.compile(r"^[ \t]*(?:\(([A-Z])\)|([A-Z])[.):])[ \t]+(?=\S)", re.M)
-_MOST = 26
+_PARAGRAPH = re.compile(r"\n[ \t\r]*\n")
+_MARK = re.compile(r"^[ \t]*(?:\(([A-Z])\)|([A-Z])([.)]))[ \t]+(?=\S)", re.M)
 
 
 def options_of(text: str) -> tuple[str, ...]:
-    """The lettered options of a text, each from the start of a line, A first and none left out; () where
-    there are fewer than two. All but the last may take several lines."""
-    found: list[str] = []
-    marks = [(m.group(1) or m.group(2), m.start(), m.end()) for m in _MARK.finditer(text)]
-    for n, (letter, _, start) in enumerate(marks):
-        if letter != chr(ord("A") + len(found)):
-            if letter != "A":
-                continue
-            found = []  # a list that begins anew: the last one counts
-        following = marks[n + 1][1] if n + 1 < len(marks) else len(text)
-        found.append(text[start:following].strip())
-    if len(found) < 2 or len(found) > _MOST:
+    """The lettered options of a text, each from the start of a line, A first, none left out and all marked
+    alike; of several lists the last. () where there are fewer than two, or a paragraph ends within one. All
+    but the last may take several lines."""
+    runs: list[list[re.Match[str]]] = []
+    for mark in _MARK.finditer(text):
+        if _letter(mark) == "A":
+            runs.append([mark])
+        elif runs and _goes_on(runs[-1], mark):
+            runs[-1].append(mark)
+    run = next((run for run in reversed(runs) if len(run) > 1), None)
+    if run is None:
         return ()
-    found[-1] = found[-1].split("\n", 1)[0].strip()
-    return tuple(found)
+    ends = [mark.start() for mark in run[1:]]
+    found = [text[mark.end() : end].strip() for mark, end in zip(run, ends, strict=False)]
+    last = text[run[-1].end() :].split("\n", 1)[0].strip()
+    return () if any(_PARAGRAPH.search(option) for option in found) else (*found, last)
+
+
+def _letter(mark: re.Match[str]) -> str:
+    return str(mark[1] or mark[2])
+
+
+def _goes_on(run: list[re.Match[str]], mark: re.Match[str]) -> bool:
+    return _letter(mark) == chr(ord("A") + len(run)) and mark[3] == run[0][3]
 
 
 def likeness(texts: Sequence[str], encoder: Encoder) -> Floats:

@@ -126,6 +126,8 @@ def load_head(folder: Path) -> Head:
 
 
 def shipped_head(task: str) -> Path | None:
-    """The folder of the head that comes with the package, if one does."""
+    """The folder of the head that comes with the package, if one does. "./name" is a folder of one's own."""
+    if Path(task).name != task:
+        return None
     folder = Path(str(files("agentmtl.trunk").joinpath("shipped", task)))
     return folder if (folder / CARD).is_file() else None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from agentmtl.evaluate.router_metrics import apgr, cpt, folds_of_groups, gain_cu
 from agentmtl.evaluate.routing import evaluate_prompts
 from agentmtl.routing.fitted import RouterSettings
 from agentmtl.trunk import load_encoder
+from agentmtl.trunk.encoder import Side, Vectors
 
 WEAK = np.array([1.0, 0.0, 0.0, 1.0])
 STRONG = np.array([1.0, 1.0, 1.0, 0.0])
@@ -56,6 +58,37 @@ def test_a_router_is_measured_beside_its_baselines(tmp_path: Path) -> None:
     assert found["fitted"]["apgr"].mean > 0.6 and 0 <= found["fitted"]["ece"].mean < 0.3
     again = evaluate_prompts(path, encoder, RouterSettings(neighbours=20), cache=tmp_path / "v.npy")
     assert again.methods["fitted"]["apgr"] == found["fitted"]["apgr"]
+
+
+class Unread:
+    """Reads options; of a query its vector says nothing."""
+
+    def __init__(self) -> None:
+        self._words = load_encoder("hashing:128")
+        self.identity = self._words.identity
+
+    def encode(self, texts: Sequence[str], side: Side = "document") -> Vectors:
+        if side == "document":
+            return self._words.encode(texts, side)
+        rows = np.random.default_rng(0).normal(size=(len(texts), 128))
+        return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
+
+
+def test_what_options_add_is_measured(tmp_path: Path) -> None:
+    """The weak expert fails where options are alike, which neither length nor vector tells."""
+    rows = []
+    for n in range(400):
+        alike = n * 7 % 10 < 5
+        other = f"the lamp of Voss {n}" if alike else f"what nobody said {n}"[:20]
+        rows.append(
+            {"prompt": f"Which?\nA. the lamp of Tarn {n}\nB. {other}", "subject": f"s{n % 8}",
+             "weak": int(not alike), "strong": int(n % 11 != 0), "split": "test" if n % 4 == 0 else "train"}
+        )  # fmt: skip
+    path = tmp_path / "rows.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    report = evaluate_prompts(path, Unread(), RouterSettings(neighbours=20, strength=1.0))
+    for where in ("", ", unseen subjects"):
+        assert report.differences[f"fitted{where} - fitted, without options{where}"]["apgr"].low > 0.05
 
 
 def test_cards_from_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

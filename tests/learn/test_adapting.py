@@ -154,6 +154,10 @@ def test_without_cycles_the_head_whitens_the_corpus(tmp_path: Path) -> None:
     np.testing.assert_array_equal(again.outputs["vector"][0], head.outputs["vector"][0])
     with pytest.raises(UsageError, match="holds a head with other data or settings"):
         adapt_encoder(index, tmp_path / "out", replace(recipe, power=0.7), tmp_path / "means")
+    for card in ('{"task": "identifiers"}', "{"):  # another kind of head, a damaged one
+        (tmp_path / "out" / "card.json").write_text(card)
+        with pytest.raises(UsageError, match="holds a head with other data or settings"):
+            adapt_encoder(index, tmp_path / "out", recipe, tmp_path / "means")
 
 
 def test_whitening_needs_fewer_passages_than_learning(tmp_path: Path) -> None:

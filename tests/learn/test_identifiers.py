@@ -260,6 +260,7 @@ def test_what_ranks_in_training_is_what_ranks_in_a_search(world: Any, trained: P
     frequencies = {read.name: frequencies_of(read, tokenizer)}
     task = RankingTask(ranked, ranked, states, frequencies, keys, settings=loose)
     index = index_for(read, place / "indexes", encoder=files.identity.name)
+    index.add_stream(tokenizer)
     trained_keys = TrainedKeys(decoder, scoring=loose)
     settings = Identifiers((trained_keys,), loose, trained_keys.stream)
     retriever = Retriever(index.snapshot, index.encoder, None, settings)

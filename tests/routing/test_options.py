@@ -28,6 +28,12 @@ WORDS = st.lists(st.sampled_from(["lamp", "bridge", "a", "Tarn", "1820"]), min_s
         ("Which?\n(A) a lamp\n(B) a\nbridge\n(C) none", ("a lamp", "a\nbridge", "none")),
         ("A) 1\nB) 2\n\nNow:\nA) 3\nB) 4", ("3", "4")),
         ("A. alone", ()),
+        ("(A) x\n(B) y\n(C) z\nA. Let's think.", ("x", "y", "z")),
+        ("A. x\nB. y\nA. Smith wrote this.", ("x", "y")),
+        ("A. x\n\nB. y\n\nAnswer:", ("x", "y")),
+        ("Sum this up.\nA: Hi there\nB: Hello\nA: How are you?\nB: Fine", ()),
+        ("A. Introduction\nIt was dark.\n\nThe lamp burned.\nB. Methods\nWe looked.", ()),
+        ("A. one kind of mark\nB) and another", ()),
         ("B. without\nC. its first", ()),
         ("Vitamin A. and B. are not at the start", ()),
         ("", ()),
@@ -37,7 +43,7 @@ def test_options_are_found(text: str, listed: tuple[str, ...]) -> None:
     assert options_of(text) == listed
 
 
-@given(st.lists(WORDS, min_size=2, max_size=8), st.sampled_from(["{}. ", "{}) ", "({}) ", "{}: "]))
+@given(st.lists(WORDS, min_size=2, max_size=8), st.sampled_from(["{}. ", "{}) ", "({}) "]))
 def test_what_is_listed_is_what_is_found(options: list[str], mark: str) -> None:
     lines = [mark.format(chr(ord("A") + n)) + option for n, option in enumerate(options)]
     assert options_of("What is it?\n" + "\n".join(lines) + "\nAnswer:") == tuple(options)
@@ -77,9 +83,24 @@ def test_a_router_learns_where_options_are_alike(tmp_path: Path) -> None:
     np.testing.assert_allclose(again, chances, atol=1e-4)
 
 
+def test_a_query_without_options_counts_as_one_of_mean_likeness() -> None:
+    """Though none of the rows was of its kind."""
+    fitted = FittedRouter.fit(_rows(300), RouterSettings(10, strength=1.0), ENCODER)
+    rows = _rows(80)
+    assert rows.options is not None
+    centre = _rows(300).options.mean(axis=0)  # type: ignore[union-attr]
+    bare = fitted.probabilities(rows.vectors, rows.texts, np.zeros_like(rows.options))
+    mean = fitted.probabilities(rows.vectors, rows.texts, np.tile(centre, (80, 1)))
+    np.testing.assert_allclose(bare, mean, atol=0.02)
+    known = fitted.probabilities(rows.vectors, rows.texts)
+    assert known[:, 1].min() < bare[:, 1].mean() < known[:, 1].max()
+
+
 def test_options_that_nobody_can_read_are_an_error_and_not_a_guess() -> None:
     rows = _rows(60)
-    blind = FittedRouter.fit(replace(rows, options=None), RouterSettings(10))
+    seeing = FittedRouter.fit(rows, RouterSettings(10))
     with pytest.raises(UsageError, match="no encoder to read the options"):
-        blind.probabilities(rows.vectors, rows.texts)
-    assert blind.probabilities(rows.vectors[:1], ["Where is the lamp?"]).shape == (1, 2)
+        seeing.probabilities(rows.vectors, rows.texts)
+    assert seeing.probabilities(rows.vectors[:1], ["Where is the lamp?"]).shape == (1, 2)
+    blind = FittedRouter.fit(replace(rows, options=None), RouterSettings(10))  # it never learned of any
+    assert blind.probabilities(rows.vectors, rows.texts).shape == (60, 2)

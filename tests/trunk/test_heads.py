@@ -209,7 +209,7 @@ def test_what_ships_is_small_and_says_where_it_comes_from(folder: Path) -> None:
     card = json.loads((folder / CARD).read_text("utf-8"))
     assert card["command"] and card["metrics"] and (card.get("calibration") or folder.name != "reader")
     assert all(entry["licence"].startswith(FREE) for entry in card["data"].values())
-    most = 12_000_000 if folder.name == "identifiers" else 4_000_000  # that one is a decoder
+    most = 5_000_000 if folder.name == "identifiers" else 4_000_000  # that one is a decoder
     assert sum(path.stat().st_size for path in folder.iterdir()) <= most
 
 

@@ -76,8 +76,10 @@ def search(
     allowed: Mapping[int, Allowed] | None = None,
     first: Ranking = EMPTY,
     settings: Identifiers | None = None,
+    only: Sequence[Address] | None = None,
 ) -> IdentifierRanking:
-    """The k best units of `level` by keys. `first`: hits of other channels, for the relevance model.
+    """The k best units of `level` by keys, of `only` these where given. `first`: hits of other channels, for
+    proposers that read them.
 
     Raises UsageError where the index has no such token stream.
     """
@@ -85,7 +87,7 @@ def search(
     ngrams = ngrams_of(snapshot, settings.stream)
     context = Context(level, first.addresses(), np.asarray(first.scores, np.float64).tolist())
     keys = proposed(settings.proposers, query, ngrams, context)
-    found = score_units(ngrams, keys, level, settings.scoring, allowed)
+    found = score_units(ngrams, keys, level, settings.scoring, allowed, only)
     return IdentifierRanking(_ranked(snapshot, level, found, k), ngrams, found.matches)
 
 

@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from agentmtl.index.identifiers import Ngrams
+from agentmtl.index.snapshot import Address
 from agentmtl.retrieval.identifiers.keys import Key
 from agentmtl.retrieval.masks import Allowed
 from agentmtl.schema import Level
@@ -83,8 +84,10 @@ def score_units(
     level: Level,
     settings: Scoring,
     allowed: Mapping[int, Allowed] | None = None,
+    only: Sequence[Address] | None = None,
 ) -> Scored:
-    """Score the units of `level` that hold a rare key. The order of the keys does not matter."""
+    """Score the units of `level` that hold a rare key; of `only` these, those that hold any. The order of
+    the keys does not matter."""
     keys = _best_of_equal(keys)
     counts = ngrams.counts([key.tokens for key in keys])
     weights = key_weights(keys, counts, ngrams.tokens, settings)
@@ -92,8 +95,9 @@ def score_units(
     order = [i for i in order if weights[i] > 0 and counts[i] <= settings.skipped]
     used = tuple(keys[i] for i in order)
     counts, weights = counts[order], weights[order]
-    rare = counts <= settings.rare
-    events = _events(ngrams, used, np.flatnonzero(rare), level, allowed)
+    rare = counts <= (settings.rare if only is None else settings.skipped)
+    asked = None if only is None else np.array(only, np.int64).reshape(-1, 2)
+    events = _events(ngrams, used, np.flatnonzero(rare), level, allowed, asked)
     if not len(events.rows):
         return _nothing(used, counts, weights)
     scores, counted = _greedy(events, used, weights, settings)

@@ -88,6 +88,21 @@ def test_scores_are_the_formula_and_absent_keys_change_nothing(
             assert again.positions.tolist() == found.positions.tolist()
 
 
+def test_units_that_are_asked_for_are_scored_by_frequent_keys_too(tmp_path: Path) -> None:
+    index = _index(tmp_path, ["The cat sat on the mat.", "The cat ran.", "The cat slept.", "A dog sat."])
+    ngrams = ngrams_of(index.snapshot)
+    keys = [Key(tuple(ngrams.tokenizer.encode(word)), log(p)) for word, p in (("cat", 0.5), ("mat", 0.4))]
+    every = score_units(ngrams, keys, "passage", Scoring(smoothing=0.1))
+    whole = dict(zip(every.positions.tolist(), every.scores.tolist(), strict=True))
+    tight = Scoring(smoothing=0.1, rare=1, candidates=1)
+    assert score_units(ngrams, keys, "passage", tight).positions.tolist() == [0]  # "cat" names none
+    found = score_units(ngrams, keys, "passage", tight, only=[(0, 1), (0, 3), (0, 0)])
+    assert dict(zip(found.positions.tolist(), found.scores.tolist(), strict=True)) == {
+        position: whole[position] for position in (0, 1)
+    }
+    assert not len(score_units(ngrams, keys, "passage", tight, only=[]).scores)
+
+
 @pytest.mark.parametrize("proposer", [QueryNgrams(), RelevanceModel()])
 def test_every_proposed_key_occurs_and_says_something(tmp_path: Path, proposer: QueryNgrams) -> None:
     index = _index(tmp_path, ["The cat sat on the mat.", "A dog ran to the river of gold."])
