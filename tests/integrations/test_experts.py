@@ -210,7 +210,7 @@ async def test_a_deadline_and_a_ban_hold_for_them() -> None:
         return RIGHT
 
     late = pytest.raises(BudgetExceededError, match="seconds passed")
-    with Ledger(Budget(seconds=0.05)).active(), late:
+    with Ledger(Budget(seconds=0.5)).active(), late:
         await runnable(slow).apropose(QUESTION, evidence())
 
     async def own_deadline(given: Any) -> str:
