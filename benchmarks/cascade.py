@@ -70,8 +70,7 @@ def main() -> None:
     options.add_argument("--json", action="store_true")
     arguments = options.parse_args()
     encoder = load_encoder()
-    kept = arguments.cache / f"{arguments.data.stem}-{encoder.identity.weights.rpartition(':')[2][:12]}.npy"
-    split = read_prompts(arguments.data, encoder, kept)
+    split = read_prompts(arguments.data, encoder, arguments.cache)
     scored = score_by_folds(split["train"], RouterSettings(), FOLDS, SEED)
     found = {"schema": 1, "benchmark": "cascade", "train": on_train(scored)}
     if arguments.test:

@@ -126,8 +126,7 @@ def main() -> None:
     told: dict[str, Any] = {"command": sys.argv[1:]}
     if given.mmlu:
         encoder = load_encoder("default")
-        kept = f"{given.mmlu.stem}-{encoder.identity.weights.rpartition(':')[2][:12]}.npy"
-        prompts = read_prompts(given.mmlu, encoder, given.indexes / kept)["train"]
+        prompts = read_prompts(given.mmlu, encoder, given.indexes)["train"]
         told["mmlu"] = mmlu(prompts, given.levels or 20)
     else:
         told["budgets"] = recorded(given.record, given.data, given.limit, given.levels or 3, given.rounds)

@@ -67,13 +67,11 @@ def main() -> None:
     rng = np.random.default_rng(0)
     spoken = read_labelled(arguments.data / "clinc-domains" / "train.jsonl").texts
     spoken = tuple(spoken[n] for n in rng.choice(len(spoken), arguments.queries, replace=False))
-    path = arguments.data / "routellm-mmlu.jsonl"
-    kept = arguments.cache / f"{path.stem}-{encoder.identity.weights.rpartition(':')[2][:12]}.npy"
-    train = read_prompts(path, encoder, kept)["train"]
+    train = read_prompts(arguments.data / "routellm-mmlu.jsonl", encoder, arguments.cache)["train"]
     long = tuple(train.texts[n] for n in rng.choice(len(train.texts), arguments.queries, replace=False))
     experts = described(read_cards(CARDS))
     cards = RouterDecider(DescriptionRouter(experts, encoder), encoder, experts=experts)
-    fitted = RouterDecider(fit(train, RouterSettings()), encoder)
+    fitted = RouterDecider(fit(train, RouterSettings(), encoder), encoder)
     turns = (arguments.rounds, arguments.clock)
     rows = [
         *rows_of("10 descriptions, CLINC's queries", cards, encoder, spoken, *turns),

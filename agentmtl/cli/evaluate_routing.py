@@ -36,7 +36,6 @@ def routing(
 
       agentmtl eval routing --data ../shared/data/routing/metatool.jsonl --cards tools.json --json
     """
-    from agentmtl.evaluate.jsonl import files_hash
     from agentmtl.evaluate.routing import evaluate_prompts
     from agentmtl.evaluate.routing_cards import evaluate_cards, read_labelled
     from agentmtl.routing.fitted import RouterSettings
@@ -47,10 +46,8 @@ def routing(
     if cards is None:
         if not data.is_file():
             raise UsageError(f"{data} is no file of prompts.", "With a folder of queries give --cards too.")
-        space = loaded.identity.space.rpartition(":")[2]
-        kept = cache / f"{data.stem}-{files_hash([data])[:12]}-{space[:12]}.npy"
         report = evaluate_prompts(
-            data, loaded, RouterSettings(), cache=kept, seed=seed, commands=(command_line(),)
+            data, loaded, RouterSettings(), cache=cache, seed=seed, commands=(command_line(),)
         )
     else:
         split = data.is_file()

@@ -143,13 +143,13 @@ def _distilled(opened: Index, query: str, backend: str) -> Vectors:
 def _proposed(opened: Index, proposer: str, level: str, channel: str) -> Retriever:
     """A retriever whose identifiers a trained decoder proposes. Raises UsageError where nothing would come
     of it."""
-    from agentmtl.retrieval.fusion import Fusion
+    from agentmtl.retrieval.fusion import PROPOSED, Fusion
     from agentmtl.retrieval.identifiers.channel import Identifiers
     from agentmtl.retrieval.identifiers.trained import trained_keys
     from agentmtl.retrieval.retriever import Retriever
 
     keys = trained_keys(proposer)
-    if channel == "fused" and not Fusion.of(opened.snapshot).proposed.get(level):  # type: ignore[call-overload]
+    if channel == "fused" and not Fusion.of(opened.snapshot).weight(PROPOSED, level):  # type: ignore[arg-type]
         raise UsageError(
             f"In the fused search for {level} units a proposer has no say.",
             "Add --channel identifiers" + ("." if level == "sentence" else ", or --level sentence."),

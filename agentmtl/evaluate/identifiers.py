@@ -113,7 +113,7 @@ def _evaluate(
     index = index_for(data, root, encoder=encoder, backend=backend, progress=progress)
     index.add_stream()
     trained = trained_keys(proposer) if proposer else None
-    if trained and trained.stream not in index.snapshot.manifest.streams:
+    if trained:
         index.add_stream(trained.decoder.files.folder)
     methods, pairs = methods_of(index), list(COMPARED)
     if trained:

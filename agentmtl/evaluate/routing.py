@@ -27,6 +27,7 @@ from agentmtl.evaluate.router_metrics import Floats, apgr, cpt, folds_of_groups
 from agentmtl.routing.fitted import FittedRouter, RouterSettings, Rows
 from agentmtl.routing.options import likeness
 from agentmtl.trunk.encoder import Encoder
+from agentmtl.trunk.kept import kept_vectors
 
 BENCHMARK = "routing"
 EXPERTS = ("strong", "weak")
@@ -54,7 +55,7 @@ class Prompts:
 
 
 def read_prompts(path: Path, encoder: Encoder, cache: Path | None = None) -> dict[str, Prompts]:
-    """The two splits, encoded; `cache` keeps the vectors.
+    """The two splits, encoded; `cache`: a folder that keeps the vectors.
 
     Raises UsageError for a file without both splits.
     """
@@ -67,21 +68,12 @@ def read_prompts(path: Path, encoder: Encoder, cache: Path | None = None) -> dic
     if set(splits) != {"train", "test"}:
         raise UsageError(f"{path} has the splits {sorted(set(splits))}.", "Give train and test.")
     both = np.array(scores)
-    vectors, options = _encoded(texts, encoder, cache), likeness(texts, encoder)
-    every = Prompts(tuple(texts), tuple(subjects), both[:, 0], both[:, 1], vectors, options)
+    vectors = kept_vectors(encoder, texts, "query", cache) if cache else encoder.encode(texts, "query")
+    every = Prompts(
+        tuple(texts), tuple(subjects), both[:, 0], both[:, 1], vectors.astype(np.float64),
+        likeness(texts, encoder, cache),
+    )  # fmt: skip
     return {s: every.of([n for n, mine in enumerate(splits) if mine == s]) for s in ("train", "test")}
-
-
-def _encoded(texts: Sequence[str], encoder: Encoder, cache: Path | None) -> Floats:
-    if cache is not None and cache.is_file():
-        found = np.load(cache, allow_pickle=False)
-        if len(found) == len(texts):
-            return np.asarray(found, np.float64)
-    vectors = encoder.encode(texts, "query")
-    if cache is not None:
-        cache.parent.mkdir(parents=True, exist_ok=True)
-        np.save(cache, vectors, allow_pickle=False)
-    return np.asarray(vectors, np.float64)
 
 
 def gain(router: FittedRouter, prompts: Prompts) -> Floats:
@@ -90,10 +82,11 @@ def gain(router: FittedRouter, prompts: Prompts) -> Floats:
     return np.asarray(chances[:, 0] - chances[:, 1])
 
 
-def fit(prompts: Prompts, settings: RouterSettings) -> FittedRouter:
+def fit(prompts: Prompts, settings: RouterSettings, encoder: Encoder | None = None) -> FittedRouter:
+    """`encoder`: where the router is then asked about texts whose options nobody has read yet."""
     scores = np.stack([prompts.strong, prompts.weak], axis=1)
     rows = Rows(prompts.vectors, prompts.texts, scores, EXPERTS, prompts.options)
-    return FittedRouter.fit(rows, settings)
+    return FittedRouter.fit(rows, settings, encoder)
 
 
 def cross_validated(prompts: Prompts, settings: RouterSettings, folds: np.ndarray) -> Floats:

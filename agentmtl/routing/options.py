@@ -10,11 +10,13 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from itertools import combinations
+from pathlib import Path
 
 import numpy as np
 
 from agentmtl.routing.route import Floats
 from agentmtl.trunk.encoder import Encoder
+from agentmtl.trunk.kept import kept_vectors
 
 FEATURES = 4
 _PARAGRAPH = re.compile(r"\n[ \t\r]*\n")
@@ -48,15 +50,16 @@ def _goes_on(run: list[re.Match[str]], mark: re.Match[str]) -> bool:
     return _letter(mark) == chr(ord("A") + len(run)) and mark[3] == run[0][3]
 
 
-def likeness(texts: Sequence[str], encoder: Encoder) -> Floats:
+def likeness(texts: Sequence[str], encoder: Encoder, cache: Path | None = None) -> Floats:
     """(n, 4) of each text: 1 where it lists options, and their mean, highest and lowest cosine in pairs; all
-    0 where it lists none. Raises EncoderError."""
+    0 where it lists none. `cache`: a folder that keeps the options' vectors. Raises EncoderError."""
     listed = [options_of(text) for text in texts]
     distinct = list(dict.fromkeys(option for mine in listed for option in mine))
     found = np.zeros((len(texts), FEATURES))
     if not distinct:
         return found
-    vectors = np.asarray(encoder.encode(distinct, "document"), np.float64)
+    read = kept_vectors(encoder, distinct, "document", cache) if cache else encoder.encode(distinct)
+    vectors = np.asarray(read, np.float64)
     places = {option: n for n, option in enumerate(distinct)}
     for row, mine in enumerate(listed):
         if mine:

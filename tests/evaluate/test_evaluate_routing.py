@@ -49,14 +49,14 @@ def test_a_router_is_measured_beside_its_baselines(tmp_path: Path) -> None:
     path = tmp_path / "rows.jsonl"
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     encoder = load_encoder("hashing:128")
-    report = evaluate_prompts(path, encoder, RouterSettings(neighbours=20), cache=tmp_path / "v.npy")
+    report = evaluate_prompts(path, encoder, RouterSettings(neighbours=20), cache=tmp_path / "kept")
     found = report.methods
     ways = {"length", "fitted", "fitted, without options"}
     assert set(found) == {"subject"} | ways | {f"{way}, unseen subjects" for way in ways}
     for where in ("", ", unseen subjects"):  # no prompt lists any
         assert report.differences[f"fitted{where} - fitted, without options{where}"]["apgr"].mean == 0.0
     assert found["fitted"]["apgr"].mean > 0.6 and 0 <= found["fitted"]["ece"].mean < 0.3
-    again = evaluate_prompts(path, encoder, RouterSettings(neighbours=20), cache=tmp_path / "v.npy")
+    again = evaluate_prompts(path, encoder, RouterSettings(neighbours=20), cache=tmp_path / "kept")
     assert again.methods["fitted"]["apgr"] == found["fitted"]["apgr"]
 
 
